@@ -1,9 +1,9 @@
 //! The memory for drafts in flight, all lanes of an instance together: `fanout.memory_limit`.
 //!
 //! It is given out in three parts. What a round holds (its clients and its dead letters) is taken before its pages are read and kept until it is
-//! published; what the client library holds of its messages is taken only while they are on their way; what an intake holds, only while it is
-//! recorded. A publication waits for nothing but other publications, an intake for other intakes, so that lanes cannot wait for one another in a
-//! circle.
+//! published. A page that is read ahead takes some of it, and is given up before its lane waits for more. What the client library holds of its
+//! messages is taken only while they are on their way; what an intake holds, only while it is recorded. A publication waits for nothing but other
+//! publications, an intake for other intakes, so that lanes cannot wait for one another in a circle.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
-use crate::lane::round::read_ahead::NextPage;
+use crate::lane::round::read_ahead::{NextPage, ReadAheadPace};
 use crate::lane::takeover::{LastRoundState, OwnedLane, Takeover, halt, take_over};
 use crate::lane::{close_out, intake, locks, output_topics, rescan, takeover};
 use crate::model::halt::Halt;
@@ -154,7 +154,8 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
     let _trial_guard = cx.dead_letter_topic.trial_guard(own.lane);
     let sizing = RoundSizing::from_stored(round_bytes);
-    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing, next_page: NextPage::default() };
+    let (next_page, pace) = (NextPage::default(), ReadAheadPace::default());
+    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing, next_page, pace };
     tokio::select! {
         biased;
         // Whatever is under way in it is found by the takeover.

@@ -34,6 +34,9 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// How long a lane that ended though it is still assigned is left alone.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
+/// The memory of an instance: dead letters may be larger than the part of it that is for rounds.
+const MEMORY: usize = 1 << 20;
+
 type Dependencies = LaneContext<SimBroker, SimLedger, SimAudience, SimClock>;
 
 /// How an instance is configured.
@@ -51,6 +54,7 @@ pub struct Process {
     /// What the process was told by the group.
     pub held: watch::Sender<BTreeSet<Lane>>,
     life: Option<JoinHandle<()>>,
+    memory: Arc<MemoryBudget>,
     control: Arc<Control>,
 }
 
@@ -66,8 +70,8 @@ struct Control {
 
 impl Process {
     pub fn new(world: World, number: usize, settings: Settings) -> Self {
-        let held = watch::Sender::default();
-        Self { world, number, settings, held, life: None, control: Arc::default() }
+        let (held, memory) = (watch::Sender::default(), Arc::new(MemoryBudget::new(MEMORY)));
+        Self { world, number, settings, held, life: None, memory, control: Arc::default() }
     }
 
     /// Starts it; it holds no lane before the group says so.
@@ -75,8 +79,9 @@ impl Process {
         self.kill();
         self.held.send_replace(BTreeSet::new());
         self.control = Arc::default();
+        self.memory = Arc::new(MemoryBudget::new(MEMORY));
         let instance = Instance { world: self.world.clone(), number: self.number, held: self.held.subscribe() };
-        let living = Box::pin(live(instance, self.settings));
+        let living = Box::pin(live(instance, self.settings, Arc::clone(&self.memory)));
         let mortal = Mortal { living: Some(living), control: Arc::clone(&self.control), thaw: None };
         #[expect(clippy::disallowed_methods, reason = "a process that is killed, by its handle")]
         let life = tokio::spawn(mortal);
@@ -117,6 +122,11 @@ impl Process {
 
     pub fn is_started(&self) -> bool {
         self.life.is_some()
+    }
+
+    /// How many bytes of its memory are taken.
+    pub fn reserved(&self) -> u64 {
+        self.memory.reserved()
     }
 
     /// Ends it, and says how it panicked if it did.
@@ -169,7 +179,7 @@ impl Future for Mortal {
     }
 }
 
-fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> Dependencies {
+fn dependencies(instance: &Instance, settings: Settings, memory: Arc<MemoryBudget>, pause: PauseWatch) -> Dependencies {
     let guards = instance.world.state().guards;
     let telemetry = Arc::new(Telemetry::default());
     LaneContext {
@@ -178,7 +188,7 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         audience: SimAudience(instance.clone()),
         clock: SimClock::new(instance.clone()),
         limits: Limits { group_id: GROUP.to_owned(), round_rows: settings.round_rows, late_subscribers: true },
-        memory: Arc::new(MemoryBudget::new(1 << 20)),
+        memory,
         rate: RateLimiter::new(settings.rate),
         pause,
         change_feed: ChangeFeed::default(),
@@ -205,9 +215,9 @@ async fn first_ended(lanes: &mut BTreeMap<Lane, Kept>) -> Lane {
 }
 
 /// What `supervisor::supervise` does, with every lane inside this one future instead of a task of its own.
-async fn live(instance: Instance, settings: Settings) {
+async fn live(instance: Instance, settings: Settings, memory: Arc<MemoryBudget>) {
     let (looks, seen) = watch::channel(PauseReading::NONE);
-    let cx = Arc::new(dependencies(&instance, settings, PauseWatch::new(seen)));
+    let cx = Arc::new(dependencies(&instance, settings, memory, PauseWatch::new(seen)));
     let mut assigned = instance.held.clone();
     let mut lanes: BTreeMap<Lane, Kept> = BTreeMap::new();
     let mut watching = Box::pin(pause::watch(&cx.ledger, &cx.clock, &looks, |_| {}));

@@ -121,11 +121,12 @@ impl Life {
             // Something may have begun a moment ago: a campaign started, or ended.
             self.wait(Instant::now() + MOMENT).await;
         }
+        // Before they are ended: then they hold nothing.
+        let found = self.found();
         for process in &mut self.processes {
             let panicked = process.panicked().await;
             self.broken.extend(panicked.map(|text| format!("an instance panicked: {text}")));
         }
-        let found = self.found();
         self.broken.extend(found);
         self.broken
     }
@@ -154,6 +155,12 @@ impl Life {
         if broken.is_empty() {
             broken = promises::broken(&state, &self.plan, &self.cancelled, self.plan.heals);
             broken.extend(promises::lost_answers(&state, &self.answered));
+            broken.extend(
+                self.processes
+                    .iter()
+                    .filter(|process| process.reserved() > 0)
+                    .map(|process| format!("an instance at rest holds {} bytes of its memory", process.reserved())),
+            );
         }
         broken
     }

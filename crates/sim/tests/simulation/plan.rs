@@ -301,7 +301,8 @@ impl Plan {
             self.at(millis, Event::Letters(*random.pick(&[Letters::Missing, Letters::Refused])));
             for _ in 0..random.between(1, 4) {
                 let lane = self.lane(random);
-                let value = Some(b"not JSON".to_vec());
+                // Some are larger than all that an instance has for its rounds.
+                let value = Some(if random.chance(100) { vec![b'x'; 600 << 10] } else { b"not JSON".to_vec() });
                 self.at(millis + random.between(0, 5_000), Event::Send { lane, key: None, value, gap: 0 });
             }
             self.at(millis + random.between(100, 20_000), Event::Letters(Letters::Accepted));

@@ -487,6 +487,48 @@ fn a_campaign_whose_pages_do_not_come_in_time_holds_up_no_other_and_is_told_when
     assert_eq!(broken, None);
 }
 
+/// Many favour the restaurant, and are told ten at a time: now and then a page is read ahead.
+fn giant(life: &mut Script) {
+    for number in 0..400 {
+        life.favours(&format!("m{number:03}"), "r0", 0.0, 0);
+    }
+    life.sends("c", 3.0, -10, 4_000);
+}
+
+#[test]
+fn dead_letters_that_need_all_memory_of_rounds_do_not_wait_for_a_page_that_was_read_ahead() {
+    let broken = broken_in(|life| {
+        giant(life);
+        for number in 0..8 {
+            let value = Some(vec![b'x'; 600 << 10]);
+            let event = Event::Send { lane: Lane::new(0), key: None, value, gap: 0 };
+            life.at(3.2 + 0.1 * f64::from(number), event);
+        }
+        life.at(10.0, Event::IsTold { id: "c".to_owned() });
+    });
+    assert_eq!(broken, None);
+}
+
+#[test]
+fn a_lane_whose_giant_was_cancelled_keeps_no_memory_for_the_page_that_was_read_ahead() {
+    let broken = broken_in(|life| {
+        giant(life);
+        life.at(3.4, Event::Cancel { id: "c".to_owned() });
+    });
+    assert_eq!(broken, None);
+}
+
+#[test]
+fn a_note_that_waits_for_the_ledger_holds_up_no_round() {
+    let broken = broken_in(|life| {
+        life.sends("c", 3.0, -10, 4_000);
+        life.holds(OLD, "note_published", 3.0, 4.5);
+        life.sends("d", 5.0, -10, 4_000);
+        life.at(7.0, Event::IsTold { id: "d".to_owned() });
+    });
+    assert_eq!(broken, None);
+}
+
 #[test]
 fn a_lane_that_had_told_nobody_when_its_database_was_copied_tells_nobody_twice_though_the_group_is_gone_too() {
     assert_eq!(broken_in(put_back_without_the_group), None);

@@ -18,7 +18,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, StagedRound};
-use crate::lane::round::read_ahead::NextPage;
+use crate::lane::round::read_ahead::{NextPage, ReadAheadPace};
 use crate::lane::round::stage_and_seal::SealOutcome;
 use crate::lane::takeover::LastRoundState;
 use crate::model::ownership::Ownership;
@@ -83,6 +83,7 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) sizing: RoundSizing,
     /// What was read while the last round was copied.
     pub(crate) next_page: NextPage,
+    pub(crate) pace: ReadAheadPace,
 }
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
@@ -104,12 +105,14 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 sizing,
                 may_stage: may_stage.subscribe(),
                 next_page: std::mem::take(&mut self.next_page),
+                pace: self.pace,
             };
             let (staged, mut ticket) = match self.next(preparation, publishing, &may_stage, stop).await? {
                 NextRound::Round(staged, ticket) => (staged, ticket),
                 NextRound::Stop(None | Some(CommitTicket { ledger_knows: true, .. })) => return Ok(()),
                 NextRound::Stop(Some(ticket)) => return self.note(ticket.published).await,
             };
+            self.pace = staged.pace;
             if let Some(Delivery { bytes, took }) = ticket.delivery.take() {
                 sizing = sizing.after_published(bytes, took);
             }
@@ -230,7 +233,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 match event {
                     Event::Stopped => Ok(Transition::Over(NextRound::Stop(self.ended(publishing).await?))),
                     Event::Published(outcome) => {
-                        Ok(Transition::Published(self.usable(outcome?).await?, Some(preparing)))
+                        let (ticket, preparing) = self.usable(outcome?, preparing).await?;
+                        Ok(Transition::Published(ticket, Some(preparing)))
                     }
                     Event::Staged(Ok(staged)) => Ok(Transition::Progress(Progress::Staged(publishing, staged))),
                     // What is under way in Kafka is not to blame: let it end well before the lane is taken over again.
@@ -243,7 +247,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 }
             }
             Progress::Staged(mut publishing, staged) => match timeout(TICKET_WAIT, &mut publishing).await {
-                Ok(outcome) => Ok(Transition::Over(NextRound::Round(staged, self.usable(outcome?).await?))),
+                Ok(outcome) => {
+                    let (ticket, staged) = self.usable(outcome?, staged).await?;
+                    Ok(Transition::Over(NextRound::Round(staged, ticket)))
+                }
                 // The open transaction would hold locks for too long: roll back, and copy again when the ticket is there.
                 Err(_) => {
                     drop(staged);
@@ -257,7 +264,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     () = stopped(stop) => None,
                 };
                 match outcome {
-                    Some(outcome) => Ok(Transition::Published(self.usable(outcome?).await?, None)),
+                    Some(outcome) => Ok(Transition::Published(self.usable(outcome?, ()).await?.0, None)),
                     None => Ok(Transition::Over(NextRound::Stop(self.ended(publishing).await?))),
                 }
             }
@@ -288,11 +295,20 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         match event {
             IdleEvent::Stopped => Ok(Transition::Over(NextRound::Stop(Some(ticket.into_outcome())))),
             IdleEvent::Staged(staged) => Ok(Transition::Over(NextRound::Round(staged?, ticket))),
-            IdleEvent::NoteDue => {
-                self.note(ticket.published).await?;
-                ticket.ledger_knows = true;
-                Ok(Transition::Progress(Progress::Idle(ticket, preparing)))
-            }
+            // The note waits for a connection, and the round that is prepared may hold the last one: both go on.
+            IdleEvent::NoteDue => tokio::select! {
+                biased;
+                staged = &mut preparing => {
+                    // It records that the last one is published. What the note may have changed is read again.
+                    self.backlog.reload();
+                    Ok(Transition::Over(NextRound::Round(staged?, ticket)))
+                }
+                noted = self.note(ticket.published) => {
+                    noted?;
+                    ticket.ledger_knows = true;
+                    Ok(Transition::Progress(Progress::Idle(ticket, preparing)))
+                }
+            },
         }
     }
 
@@ -308,13 +324,18 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         }
     }
 
-    /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the error says that the
-    /// lane is to be taken over again. What was prepared meanwhile is planned again.
-    async fn usable(&self, outcome: PublishOutcome<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
+    /// The right to record the next round, and what was prepared of it. Where the producer is used up, the ledger learns that the round is published, and
+    /// the error says that the lane is to be taken over again. What was prepared is dropped then, before the ledger is asked: it holds a connection.
+    async fn usable<T>(
+        &self,
+        outcome: PublishOutcome<B::Producer>,
+        prepared: T,
+    ) -> Result<(CommitTicket<B::Producer>, T), LaneError> {
         let CommitTicket { producer, published, ledger_knows, finished, delivery } = outcome;
         if let Some(producer) = producer {
-            return Ok(CommitTicket { producer, published, ledger_knows, finished, delivery });
+            return Ok((CommitTicket { producer, published, ledger_knows, finished, delivery }, prepared));
         }
+        drop(prepared);
         if !ledger_knows {
             self.note(published).await?;
         }

@@ -1,11 +1,9 @@
 //! The next round of a lane: planned, its pages read, its rows copied.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep};
 
@@ -23,7 +21,7 @@ use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late_selection::{LateBatch, MAX_LATE_CAMPAIGNS};
 use crate::lane::round::pages;
 use crate::lane::round::quiet_rounds::RoundScope;
-use crate::lane::round::read_ahead::{NextPage, PageAhead, PageSource};
+use crate::lane::round::read_ahead::{AheadQuery, NextPage, PageSource, ReadAheadPace, copy_beside};
 use crate::lane::round::stage_and_seal::StagedRows;
 use crate::lane::round::wait::Waits;
 use crate::model::due::RunningCampaign;
@@ -57,6 +55,8 @@ pub(crate) struct StagedRound<O> {
     pub(crate) quiet: Option<OwnedMutexGuard<()>>,
     /// The page that follows, if it was read meanwhile.
     pub(crate) next_page: NextPage,
+    /// How often one is read from now on.
+    pub(crate) pace: ReadAheadPace,
 }
 
 /// The dead letters that a round carries.
@@ -97,11 +97,20 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) may_stage: watch::Receiver<bool>,
     /// What was read for it while the round before was copied.
     pub(crate) next_page: NextPage,
+    pub(crate) pace: ReadAheadPace,
 }
 
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits for something to do, and returns it staged. Subscribers that cannot be read for a while hold up rounds, not the lane.
     pub(crate) async fn prepare(&self) -> Result<StagedRound<L::Transaction>, LaneError> {
+        tokio::select! {
+            biased;
+            staged = self.try_until_staged() => staged,
+            never = self.next_page.expire() => match never {},
+        }
+    }
+
+    async fn try_until_staged(&self) -> Result<StagedRound<L::Transaction>, LaneError> {
         let mut backoff = RETRY_BACKOFF;
         loop {
             match self.try_prepare().await {
@@ -248,7 +257,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Reads the pages and stages the rows of a planned round. None when it turns out that there is nothing to record.
     async fn stage(&self, mut planned: Planned) -> Result<Option<StagedRound<L::Transaction>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.max_cost().rows;
-        let mut reservation = self.cx.memory.for_round(clients, planned.letters.bytes).await;
+        let memory = self.cx.memory.for_round(clients, planned.letters.bytes);
+        let mut reservation = self.next_page.make_room(memory).await;
         if !planned.running.is_empty() && self.cx.guards.enabled(Guard::HighWaterBeforePages) {
             self.backlog.tail_scan_has_begun().await;
         }
@@ -288,7 +298,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
         reservation.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
-        let (round, next_page) = self.copy(open, content, budget.pages, quiet.is_some()).await?;
+        let (round, next_page, pace) = self.copy(open, content, budget.pages, quiet.is_some()).await?;
         let parts = round.content().parts.iter();
         self.backlog.staged(parts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str()));
         self.cx.telemetry.step(RoundStep::Copy, copying.elapsed());
@@ -300,26 +310,32 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             last_campaign: late.last_campaign,
             quiet,
             next_page,
+            pace,
         }))
     }
 
-    /// Copies the rows of a round. Meanwhile it reads the page that follows, and gives that up where the rows are there first.
+    /// Copies the rows of a round. Meanwhile it reads the page that follows, where one is due.
     async fn copy(
         &self,
         open: L::Transaction,
         content: RoundContent,
         capacity: RoundCapacity,
         quiet: bool,
-    ) -> Result<(StagedRows<L::Transaction>, NextPage), LedgerError> {
+    ) -> Result<(StagedRows<L::Transaction>, NextPage, ReadAheadPace), LedgerError> {
         let content = Arc::new(content);
-        let copying = pin!(StagedRows::copy(open, Arc::clone(&content)));
+        let copying = StagedRows::copy(open, Arc::clone(&content));
         if quiet {
-            return Ok((copying.await?, NextPage::default()));
+            return Ok((copying.await?, NextPage::default(), self.pace));
         }
-        let ahead = PageAhead::read(&self.cx.audience, &self.cx.memory, &content, capacity.rows);
-        match select(copying, pin!(ahead)).await {
-            Either::Left((round, _)) => Ok((round?, NextPage::default())),
-            Either::Right((page, copying)) => Ok((copying.await?, NextPage::new(page))),
+        let Some(query) = AheadQuery::of(&content, capacity, &self.cx.memory) else {
+            return Ok((copying.await?, NextPage::default(), self.pace));
+        };
+        match self.pace.next() {
+            (true, pace) => copy_beside(copying, query.read(&self.cx.audience), pace).await,
+            (false, pace) => {
+                drop(query);
+                Ok((copying.await?, NextPage::default(), pace))
+            }
         }
     }
 

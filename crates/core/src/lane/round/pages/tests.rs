@@ -1,8 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
 
 use super::*;
 use crate::instance::memory_budget::MemoryBudget;
-use crate::lane::round::read_ahead::{NextPage, PageAhead};
+use crate::lane::round::read_ahead::{AheadQuery, NextPage, PageAhead, ReadAheadPace, copy_beside};
 use crate::model::late::{Added, LateCheckCampaign, LateQuery, Subscription};
 use crate::model::round::RoundContent;
 use crate::ports::audience::AudienceError;
@@ -95,15 +99,17 @@ async fn after_the_last_page_everybody_who_is_on_none_is_late() {
     assert_eq!(late(true, &["a", "d", "e", "g"]).await, ["a", "e", "g"]);
 }
 
-/// Restaurants that are named by how many favour them; the questions are counted.
+/// Restaurants that are named by how many favour them; the questions are counted, and each takes this long.
 #[derive(Clone, Default)]
 struct Favoured {
     questions: Arc<AtomicUsize>,
+    takes: Duration,
 }
 
 impl Audience for Favoured {
     async fn pages(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
         self.questions.fetch_add(1, Ordering::Relaxed);
+        sleep(self.takes).await;
         let page = |wanted: &PageRequest<'_>| {
             let Ok(all) = wanted.restaurant_id.parse::<usize>() else {
                 return Err(Unread::Overdue("too slow".to_owned()));
@@ -202,17 +208,28 @@ async fn a_round_is_full_by_its_bytes_too_and_large_drafts_leave_room_for_small_
     assert!(pages.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
 }
 
-/// A round of a giant's first five clients, and the page that is read ahead of the next one.
-async fn read_ahead(audience: &Favoured, giant: &RunningCampaign) -> Option<PageAhead> {
-    let page = Page { clients: ["000000004", "000000005"].into_iter().collect(), skipped: 0, last: false };
+/// The last two of a giant's clients up to this one, as a round.
+async fn round_up_to(giant: &RunningCampaign, upto: usize) -> RoundContent {
+    let clients = [upto - 1, upto].map(|client| format!("{client:09}"));
+    let page = Page { clients: clients.iter().map(String::as_str).collect(), skipped: 0, last: false };
     let pages = vec![(giant.clone(), page)];
-    let content = RoundContent {
+    RoundContent {
         parts: form(&mut NobodyTold, pages, Seconds::new(1), "group", Guards::default()).await.unwrap(),
         dead_letters: Vec::new(),
         trigger_datetime_created: Seconds::new(1),
         round_bytes: None,
-    };
-    PageAhead::read(audience, &MemoryBudget::new(1 << 20), &content, 2).await
+    }
+}
+
+/// A round of a giant's first five clients, and the page that is read ahead of the next one, with memory of this budget.
+async fn read_ahead_of(audience: &Favoured, giant: &RunningCampaign, memory: &MemoryBudget) -> PageAhead {
+    let content = round_up_to(giant, 5).await;
+    let query = AheadQuery::of(&content, RoundCapacity::rows_only(2), memory).unwrap();
+    query.read(audience).await.unwrap()
+}
+
+async fn read_ahead(audience: &Favoured, giant: &RunningCampaign) -> PageAhead {
+    read_ahead_of(audience, giant, &MemoryBudget::new(1 << 20)).await
 }
 
 /// What the next round of the giant has, and how many questions were asked for it.
@@ -221,7 +238,7 @@ async fn next_round(revision: i32, after: &str, rows: usize, small: bool) -> (Ve
     let ahead = read_ahead(&audience, &giant).await;
     let mut all = vec![RunningCampaign { cursor: Some(after.to_owned()), revision, ..giant }];
     all.extend(small.then(|| running(1, 1)));
-    let source = PageSource::new(&audience, ahead);
+    let source = PageSource::new(&audience, Some(ahead));
     let pages = read(source, Seconds::new(1), RoundCapacity::rows_only(rows), &all).await.unwrap().read;
     let page = |(running, page): &CampaignPage| {
         (running.id().to_owned(), page.clients.iter().map(str::to_owned).collect(), page.last)
@@ -257,6 +274,24 @@ async fn beside_a_page_that_was_read_ahead_the_others_are_asked_for() {
     assert_eq!(giant.1[0], "000000006");
 }
 
+#[tokio::test]
+async fn a_page_that_was_read_ahead_waits_for_the_small_campaigns_that_its_round_asks_for_first() {
+    let (pages, questions) = next_round(1, "000000005", 3, true).await;
+    let rows: Vec<_> = pages.iter().map(|(id, clients, _)| (id.as_str(), clients.len())).collect();
+    assert_eq!((rows, questions), (vec![("c1", 1), ("c0", 2)], 1));
+}
+
+#[tokio::test]
+async fn a_page_is_read_ahead_where_drafts_are_so_large_that_few_fill_a_round() {
+    let (giant, memory) = (running(0, 1_000), MemoryBudget::new(1 << 20));
+    let content = round_up_to(&giant, 5).await;
+    let of = |fit: usize| {
+        let capacity = RoundCapacity { rows: 20_000, bytes: fit * giant.campaign.draft_size() };
+        AheadQuery::of(&content, capacity, &memory).is_some()
+    };
+    assert!(of(4) && !of(5), "the round is full with two of so many");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_that_was_read_ahead_is_forgotten_after_a_second_and_once_it_was_taken() {
     let (audience, giant) = (Favoured::default(), running(0, 1_000));
@@ -264,8 +299,56 @@ async fn a_page_that_was_read_ahead_is_forgotten_after_a_second_and_once_it_was_
     assert!(next.take().is_some());
     assert!(next.take().is_none());
     let next = NextPage::new(read_ahead(&audience, &giant).await);
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert!(next.take().is_none(), "whoever left the restaurant meanwhile would be told");
+}
+
+#[tokio::test]
+async fn a_page_that_was_read_ahead_is_given_up_before_its_round_waits_for_memory() {
+    let (memory, giant) = (MemoryBudget::new(1 << 20), running(0, 1_000));
+    let next = NextPage::new(read_ahead_of(&Favoured::default(), &giant, &memory).await);
+    drop(next.make_room(memory.for_round(1, 0)).await);
+    assert!(next.take().is_some(), "there was room for both");
+    let next = NextPage::new(read_ahead_of(&Favoured::default(), &giant, &memory).await);
+    let whole = next.make_room(memory.for_round(1, 600 << 10)).now_or_never();
+    assert!(whole.is_some(), "the round waits for the memory of its own page");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_nobody_takes_gives_its_memory_back_after_a_second() {
+    let (memory, giant) = (MemoryBudget::new(1 << 20), running(0, 1_000));
+    let next = NextPage::new(read_ahead_of(&Favoured::default(), &giant, &memory).await);
+    assert!(memory.reserved() > 0);
+    assert!(tokio::time::timeout(Duration::from_secs(2), next.expire()).await.is_err());
+    assert_eq!(memory.reserved(), 0);
+}
+
+/// How many questions forty rounds of a giant ask, if a page takes this long and a copy ten milliseconds.
+async fn questions_of_forty_rounds(takes: Duration) -> usize {
+    let (audience, memory) = (Favoured { takes, ..Favoured::default() }, MemoryBudget::new(1 << 20));
+    let (mut next, mut pace, mut giant) = (NextPage::default(), ReadAheadPace::default(), running(0, 1_000));
+    for _ in 0..40 {
+        let source = PageSource::new(&audience, next.take());
+        let pages = read(source, Seconds::new(1), RoundCapacity::rows_only(2), &[giant.clone()]).await.unwrap().read;
+        let upto = pages[0].1.clients.last().unwrap().to_owned();
+        let content = round_up_to(&giant, upto.parse().unwrap()).await;
+        giant.cursor = Some(upto);
+        let query = AheadQuery::of(&content, RoundCapacity::rows_only(2), &memory).unwrap();
+        let (reads, after) = pace.next();
+        pace = after;
+        if reads {
+            let copying = sleep(Duration::from_millis(10)).map(|()| Ok::<_, AudienceError>(()));
+            ((), next, pace) = copy_beside(copying, query.read(&audience), pace).await.unwrap();
+        }
+    }
+    audience.questions.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audience_that_is_slower_than_the_copy_is_seldom_asked_twice_for_a_page() {
+    assert_eq!(questions_of_forty_rounds(Duration::from_millis(5)).await, 41, "each page once, and one ahead");
+    let questions = questions_of_forty_rounds(Duration::from_millis(50)).await;
+    assert!(questions <= 40 * 12 / 10, "{questions} questions for 40 pages");
 }
 
 #[test]
