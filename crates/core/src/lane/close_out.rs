@@ -42,7 +42,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
             continue;
         };
         let id = &campaign.adv_campaign_id;
-        let counting = count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
+        let counting = count_untold(cx, &campaign.restaurant_id, id, cx.limits.rows_beside());
         match counting.await {
             Ok(unsent) => {
                 backoff = RETRY_BACKOFF;

@@ -41,6 +41,9 @@ pub struct LaneContext<B, L, A, C> {
     pub guards: Guards,
 }
 
+/// Most rows of a page that is read beside the rounds: nobody reserves memory for it.
+const MAX_ROWS_BESIDE: usize = 2_000;
+
 /// Names and limits of an instance.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -50,4 +53,23 @@ pub struct Limits {
     pub round_rows: usize,
     /// Whether those are told who subscribe while a campaign runs.
     pub late_subscribers: bool,
+}
+
+impl Limits {
+    /// Returns the most rows of a page that is read beside the rounds.
+    pub fn rows_beside(&self) -> usize {
+        self.round_rows.min(MAX_ROWS_BESIDE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_beside_the_rounds_is_small_however_large_rounds_may_be() {
+        let rows_beside =
+            |round_rows| Limits { group_id: String::new(), round_rows, late_subscribers: true }.rows_beside();
+        assert_eq!([10, 20_000, 1_000_000].map(rows_beside), [10, 2_000, 2_000]);
+    }
 }

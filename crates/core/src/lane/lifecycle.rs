@@ -208,7 +208,7 @@ async fn ask_overdue_alone<B, L, A: Audience, C>(
             restaurant_id: &restaurant_id,
             after: after.as_deref(),
             upto: None,
-            rows: cx.limits.round_rows,
+            rows: cx.limits.rows_beside(),
         };
         match cx.audience.page(wanted).await {
             Ok(_) => backlog.came_alone(&restaurant_id),
