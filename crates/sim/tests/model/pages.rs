@@ -1,8 +1,8 @@
 //! Model (b): one owner and one campaign: pages, a page that is read while the round before it is copied, the tail scan, the rescan, and withdrawal.
 //!
 //! Five clients in the order of the main pass, two on a page: 0 and 3 favour the restaurant from the beginning, 2 does so too and was
-//! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
-//! owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
+//! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Where inserts are in order, 4 may leave and come
+//! again once. Somebody may answer in the row of client 0. The owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
 
 use dinnerbell_core::lane::round::plan::{CursorSide, PlannableCampaign, plan, side_of};
 use dinnerbell_core::model::campaign::Window;
@@ -17,6 +17,8 @@ const PAGE: usize = 2;
 const FROM_THE_BEGINNING: u8 = 0b01101;
 const TOLD_BEFORE: u8 = 0b00100;
 const JOINERS: [u8; 2] = [0b00010, 0b10000];
+/// The joiner who may leave.
+const LEAVES: usize = 1;
 const ANSWERS: u8 = 0b00001;
 
 const TWICE: &str = "nobody is told twice";
@@ -40,6 +42,8 @@ pub enum Guard {
     NoRowYet,
     /// Newcomers are forgotten only when the round that checked them is recorded.
     ForgottenWhenRecorded,
+    /// Who is seen again while a round checks them is checked again.
+    SeenAgainIsCheckedAgain,
     /// A take-over is followed by a rescan.
     RescanAfterTakeOver,
     /// An end put off is followed by a rescan.
@@ -87,6 +91,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (Guard::NotOnPage, Without::Breaks(NO_COLLISION)),
     (Guard::NoRowYet, Without::Breaks(NO_COLLISION)),
     (Guard::ForgottenWhenRecorded, Without::Breaks(CAN_COMPLETE)),
+    (Guard::SeenAgainIsCheckedAgain, Without::Breaks(CAN_COMPLETE)),
     (Guard::RescanAfterTakeOver, Without::Breaks(CAN_COMPLETE)),
     (Guard::RescanAfterRevival, Without::Breaks(CAN_COMPLETE)),
     (Guard::RescanNotOvertaken, Without::Breaks(CAN_COMPLETE)),
@@ -124,7 +129,7 @@ pub struct PagesModel {
     /// The guards taken out, a bit for each.
     without: u32,
     /// Inserts commit in the order of their ids, and no replica lags: then nobody waits for the rescan that comes every five minutes, and
-    /// there is none.
+    /// there is none. Somebody who joined leaves, and comes again.
     orderly: bool,
 }
 
@@ -214,6 +219,8 @@ enum Rescan {
 pub struct State {
     from_the_beginning: u8,
     joiners: [Joiner; 2],
+    /// The last joiner has left once.
+    left: bool,
     ends: Ends,
     /// The ledger says that a rescan is due.
     rescan_due: bool,
@@ -255,12 +262,15 @@ pub enum Action {
     Appear(usize),
     /// The replica fails over to one that lags.
     Disappear(usize),
+    /// The last joiner takes the restaurant out of their favourites, and adds it again.
+    Leave,
+    ComeAgain,
     Answer,
     End,
     PutOff,
 }
 
-const ACTIONS: [Action; 27] = [
+const ACTIONS: [Action; 29] = [
     Action::Enter,
     Action::Crash,
     Action::BeginSweep,
@@ -285,6 +295,8 @@ const ACTIONS: [Action; 27] = [
     Action::Appear(1),
     Action::Disappear(0),
     Action::Disappear(1),
+    Action::Leave,
+    Action::ComeAgain,
     Action::Answer,
     Action::End,
     Action::PutOff,
@@ -298,6 +310,7 @@ impl Model for PagesModel {
         let begun = |from_the_beginning: u8| State {
             from_the_beginning,
             joiners: [Joiner::default(); 2],
+            left: false,
             ends: Ends::Open,
             rescan_due: false,
             rows: from_the_beginning & TOLD_BEFORE,
@@ -323,8 +336,16 @@ impl Model for PagesModel {
         let happens = match action {
             Action::Enter => state.owner.is_none() && self.enter(&mut after),
             Action::Insert(who) => self.insert(&mut after, who),
-            Action::Appear(who) => after.joiners[who].appear(),
+            Action::Appear(who) => !self.orderly && after.joiners[who].appear(),
             Action::Disappear(who) => !self.orderly && std::mem::take(&mut after.joiners[who].visible),
+            Action::Leave => {
+                after.left = true;
+                self.orderly && !state.left && std::mem::take(&mut after.joiners[LEAVES].visible)
+            }
+            Action::ComeAgain => {
+                after.joiners[LEAVES] = Joiner { id: state.next_id(), visible: true };
+                state.left && !state.joiners[LEAVES].visible
+            }
             Action::Answer => {
                 after.answered = true;
                 state.rows & ANSWERS != 0
@@ -365,6 +386,12 @@ impl Model for PagesModel {
             Property::always(IN_TIME, |_, s: &State| !s.begun_late),
             Property::sometimes("everybody is told", |_, s: &State| s.out == mask(|_| true)),
             Property::sometimes("a newcomer is late", |_, s: &State| s.plan().is_some_and(|plan| plan.late != 0)),
+            Property::sometimes("who left is seen again while a round checks them", |model: &Self, s: &State| {
+                let seen_again = |(owner, plan): (Owner, Plan)| {
+                    plan.copied && owner.newcomers & !plan.checked & JOINERS[LEAVES] != 0
+                };
+                !model.orderly || (s.left && s.owner.zip(s.plan()).is_some_and(seen_again))
+            }),
             Property::sometimes("a rescan is overtaken", |_, s: &State| {
                 s.owner.is_some_and(|owner| owner.rescan == Rescan::Overtaken)
             }),
@@ -393,6 +420,8 @@ impl Protocol for PagesModel {
                 | Action::WithdrawReplyLost
                 | Action::Insert(_)
                 | Action::Disappear(_)
+                | Action::Leave
+                | Action::ComeAgain
                 | Action::Answer
                 | Action::End
                 | Action::PutOff
@@ -420,6 +449,10 @@ impl State {
 
     fn plan(&self) -> Option<Plan> {
         self.owner.and_then(|owner| owner.plan)
+    }
+
+    fn next_id(&self) -> u8 {
+        self.joiners.iter().map(|joiner| joiner.id).max().unwrap_or(0) + 1
     }
 
     fn newest_id(&self) -> u8 {
@@ -465,9 +498,8 @@ impl PagesModel {
     }
 
     fn insert(&self, s: &mut State, who: usize) -> bool {
-        let taken = s.joiners.iter().map(|joiner| joiner.id).max().unwrap_or(0);
         let new = s.joiners[who].id == 0;
-        s.joiners[who] = Joiner { id: taken + 1, visible: self.orderly };
+        s.joiners[who] = Joiner { id: s.next_id(), visible: self.orderly };
         new
     }
 
@@ -483,7 +515,7 @@ impl PagesModel {
                 let Some(mark) = me.mark else { return false };
                 for (joiner, client) in s.joiners.iter().zip(JOINERS) {
                     if joiner.visible && joiner.id > mark && s.ends != Ends::Over {
-                        me.newcomers |= client;
+                        self.add_newcomers(&mut me, client);
                     }
                 }
                 me.mark = Some(mark.max(s.newest_id()));
@@ -506,6 +538,14 @@ impl PagesModel {
         }
         s.owner = Some(me);
         true
+    }
+
+    /// Adds whom a round is to check; a round that checks them at this moment does not count.
+    fn add_newcomers(&self, me: &mut Owner, clients: u8) {
+        me.newcomers |= clients;
+        if let Some(plan) = me.plan.as_mut().filter(|_| self.on(Guard::SeenAgainIsCheckedAgain)) {
+            plan.checked &= !clients;
+        }
     }
 
     /// Begins a plan: the next page, where one is due.
@@ -569,7 +609,7 @@ impl PagesModel {
             return false;
         }
         let upto = self.passed(s.cursor);
-        me.newcomers |= mask(|client| upto.has_passed(client)) & s.audience() & !s.rows;
+        self.add_newcomers(&mut me, mask(|client| upto.has_passed(client)) & s.audience() & !s.rows);
         me.rescan = Rescan::Read;
         s.owner = Some(me);
         true

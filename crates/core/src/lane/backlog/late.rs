@@ -1,7 +1,9 @@
 //! The backlog's part for late subscribers: candidates come from the tail scan and the rescan, and rounds check them.
 
+use std::collections::BTreeSet;
+
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::backlog::late_candidates::{LateCandidate, Missed};
+use crate::lane::backlog::late_candidates::{LateCandidate, Missed, TakenCandidate};
 
 impl LaneBacklog {
     /// Lets pages be read: the tail scan has its high-water mark.
@@ -24,10 +26,21 @@ impl LaneBacklog {
     /// Adds candidates that the tail scan found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
     /// their restaurants are rescanned.
     pub fn offer_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
-        let full = self.state().late.is_full();
-        match full {
-            true => self.missed(candidates.map(|candidate| candidate.restaurant_id)),
-            false => self.add_late(candidates),
+        let (mut missed, mut any_new) = (BTreeSet::new(), false);
+        {
+            let mut state = self.state();
+            for candidate in candidates {
+                match state.late.is_full() {
+                    true => drop(missed.insert(candidate.restaurant_id)),
+                    false => any_new |= state.late.add(std::iter::once(candidate)),
+                }
+            }
+        }
+        if any_new {
+            self.wakeups.changed.notify();
+        }
+        if !missed.is_empty() {
+            self.missed(missed.into_iter());
         }
     }
 
@@ -68,13 +81,13 @@ impl LaneBacklog {
     }
 
     /// Returns the candidates of the next round. Those who were checked for some of their campaigns come by themselves, with the last of these.
-    pub fn late(&self) -> (Vec<LateCandidate>, Option<String>) {
+    pub fn late(&self) -> (Vec<TakenCandidate>, Option<String>) {
         self.state().late.of_a_round()
     }
 
     /// Forgets candidates, since the round that checked them is recorded, or nobody among them was late. Where they were checked only for their
-    /// campaigns up to this one, they stay.
-    pub fn checked_late(&self, candidates: &[LateCandidate], last_campaign: Option<&str>) {
+    /// campaigns up to this one, they stay. So does who was added again since they were taken.
+    pub fn checked_late(&self, candidates: &[TakenCandidate], last_campaign: Option<&str>) {
         if candidates.is_empty() {
             return;
         }

@@ -30,7 +30,7 @@ use crate::model::number::Seconds;
 use crate::model::round::RoundContent;
 
 pub use changed_windows::ChangedWindows;
-pub use late_candidates::{LateCandidate, Missed};
+pub use late_candidates::{LateCandidate, Missed, TakenCandidate};
 pub use running::MAX_RUNNING;
 
 /// What is read from the ledger, or comes from it; and what is asked of it next.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::lane::backlog::changed_windows::MAX_WINDOWS;
-use crate::lane::backlog::late_candidates::{MAX_LATE, MAX_MISSED};
+use crate::lane::backlog::late_candidates::{MAX_LATE_BYTES, MAX_MISSED};
 use crate::model::campaign::{Campaign, Window};
 use crate::model::number::Seconds;
 use crate::model::round::PageRange;
@@ -56,10 +56,12 @@ fn candidates_are_checked_in_the_order_in_which_they_came() {
     let favour = |client: &str| LateCandidate { restaurant_id: "r".to_owned(), client_id: client.to_owned() };
     backlog.add_late(["z", "m", "z"].map(favour).into_iter());
     backlog.add_late(std::iter::once(favour("a")));
-    let clients =
-        |backlog: &LaneBacklog| backlog.late().0.into_iter().map(|candidate| candidate.client_id).collect::<Vec<_>>();
+    let clients = |backlog: &LaneBacklog| {
+        backlog.late().0.into_iter().map(|candidate| candidate.client_id.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(clients(&backlog), ["z", "m", "a"]);
-    backlog.checked_late(&[favour("m")], None);
+    let (taken, _) = backlog.late();
+    backlog.checked_late(&taken[1..2], None);
     backlog.add_late(std::iter::once(favour("m")));
     assert_eq!(clients(&backlog), ["z", "a", "m"]);
 }
@@ -70,7 +72,8 @@ fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all
     let candidates = |from: usize, to: usize, restaurant: &'static str| {
         (from..to).map(move |n| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: n.to_string() })
     };
-    backlog.offer_late(candidates(0, MAX_LATE, "full"));
+    let held = MAX_LATE_BYTES.div_ceil(candidates(10_000, 10_001, "full").map(|one| one.size()).sum());
+    backlog.offer_late(candidates(10_000, 10_000 + held, "full"));
     assert_eq!(backlog.take_missed(), Missed::default());
     backlog.offer_late(candidates(0, 3, "missed"));
     let missed = backlog.take_missed();

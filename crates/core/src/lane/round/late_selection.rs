@@ -1,8 +1,9 @@
 //! Candidates for late drafts, as a round checks them: how many it has room for, and for which scope. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
-use crate::lane::backlog::LateCandidate;
+use crate::lane::backlog::{LateCandidate, TakenCandidate};
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
@@ -15,7 +16,7 @@ pub(super) const MAX_LATE_CAMPAIGNS: usize = 200;
 /// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
 #[derive(Default)]
 pub(super) struct LateBatch {
-    pub(super) candidates: Vec<LateCandidate>,
+    pub(super) candidates: Vec<TakenCandidate>,
     pub(super) open: Vec<LateCheckCampaign>,
     /// Whether there may be further campaigns after those.
     is_cut: bool,
@@ -25,7 +26,7 @@ pub(super) struct LateBatch {
 
 impl LateBatch {
     /// Of the first `most` campaigns of the candidates' restaurants. What may come after the last one is left to a later round.
-    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateCheckCampaign>, most: usize) -> Self {
+    pub(super) fn of(candidates: Vec<TakenCandidate>, open: Vec<LateCheckCampaign>, most: usize) -> Self {
         let mut late = Self { is_cut: open.len() >= most, candidates, open, last_campaign: None };
         let ends = late.open.last().map(|last| last.restaurant_id.clone());
         let begins = late.open.first().map(|first| first.restaurant_id.clone());
@@ -43,7 +44,7 @@ impl LateBatch {
     /// Returns how many drafts there are at most, and their bytes: one of each open campaign for each candidate of its restaurant.
     pub(super) fn max_cost(&self) -> RoundCapacity {
         let cost_per_candidate = self.cost_per_candidate();
-        let add = |sum: RoundCapacity, candidate: &LateCandidate| {
+        let add = |sum: RoundCapacity, candidate: &TakenCandidate| {
             let one =
                 cost_per_candidate.get(candidate.restaurant_id.as_str()).copied().unwrap_or(RoundCapacity::NOTHING);
             RoundCapacity { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
@@ -130,7 +131,7 @@ impl LateBatch {
     /// The candidates of each restaurant.
     pub(super) fn candidates(&self) -> BTreeMap<&str, Clients> {
         let mut candidates = BTreeMap::<&str, Clients>::new();
-        for LateCandidate { restaurant_id: restaurant, client_id: client } in &self.candidates {
+        for LateCandidate { restaurant_id: restaurant, client_id: client } in self.candidates.iter().map(Deref::deref) {
             candidates.entry(restaurant).or_default().push(client);
         }
         candidates
@@ -186,7 +187,9 @@ mod tests {
             late.truncate_to(capacity);
             let drafts = late.max_cost();
             largest = RoundCapacity { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
-            for LateCandidate { restaurant_id: restaurant, client_id: client } in &late.candidates {
+            for LateCandidate { restaurant_id: restaurant, client_id: client } in
+                late.candidates.iter().map(Deref::deref)
+            {
                 for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
                     *checked.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
@@ -232,13 +235,15 @@ mod tests {
         let mut quiet_rounds = crate::lane::round::quiet_rounds::QuietRounds::default();
         quiet_rounds.overtaken(vec!["r-00001".to_owned()]);
         let quiet = quiet_rounds.next_scope();
-        let candidates = ["r", "s"]
-            .map(|restaurant| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: "client".to_owned() });
+        let backlog = LaneBacklog::empty(crate::guard::Guards::default());
+        let candidate =
+            |restaurant: &str| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: "client".to_owned() };
+        backlog.add_late(["r", "s"].map(candidate).into_iter());
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let checked = |scope: &RoundScope| -> Vec<String> {
-            let late = LateBatch::of(candidates.to_vec(), all.clone(), MAX_LATE_CAMPAIGNS);
+            let late = LateBatch::of(backlog.late().0, all.clone(), MAX_LATE_CAMPAIGNS);
             assert!(late.has_any_in(scope));
-            late.within(scope).candidates.into_iter().map(|candidate| candidate.restaurant_id).collect()
+            late.within(scope).candidates.iter().map(|candidate| candidate.restaurant_id.clone()).collect()
         };
         assert_eq!(checked(&quiet), ["r"]);
         assert_eq!(checked(&quiet.complement()), ["s"]);

@@ -11,7 +11,7 @@ use crate::guard::Guard;
 use crate::instance::dead_letter_topic::DeadLetterQuota;
 use crate::instance::memory_budget::Reserved;
 use crate::instance::round_sizing::RoundSizing;
-use crate::lane::backlog::{LaneBacklog, LateCandidate, MAX_RUNNING};
+use crate::lane::backlog::{LaneBacklog, MAX_RUNNING, TakenCandidate};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::RETRY_BACKOFF;
@@ -48,7 +48,7 @@ pub(crate) struct StagedRound<O> {
     pub(crate) reservation: Reserved,
     pub(crate) began: Instant,
     /// Candidates for late drafts that this round checks: forgotten when it is recorded.
-    pub(crate) checked: Vec<LateCandidate>,
+    pub(crate) checked: Vec<TakenCandidate>,
     /// Where they are checked for some of their campaigns: the last of those.
     pub(crate) last_campaign: Option<String>,
     /// Nothing is taken in until it is dropped.
