@@ -168,6 +168,28 @@ async fn nothing_is_written_to_a_topic_that_was_created_again_since_the_producer
     assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(0)));
 }
 
+/// Whether it is the one of before, its producer cannot know.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_to_a_topic_that_came_after_the_producer_was_made() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let topic = &scene.kafka.topics.notifications;
+    scene.server.delete_topics(&[topic]);
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    scene.server.create_topic(topic, 4, &[]);
+    let known = async {
+        while broker.output_ids().await.unwrap().notifications.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, known).await.expect("the topic is there again");
+    let round = scene.round(Lane::new(0), 0, vec![scene.drafts(&["anna"])]);
+    let refused = producer.publish(&round).await.map(drop);
+    assert!(is_transient(&refused) && format!("{refused:?}").contains("was recreated"), "{refused:?}");
+    drop(producer_of(&broker, Lane::new(0)).await);
+    assert_eq!(scene.told().len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let server = KafkaServer::private();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::life::scene::{LONG, await_running, counted, stage};
+use crate::life::scene::{LONG, await_other_owner, await_running, counted, stage};
 use crate::support::kafka_proxy::LIST_OFFSETS;
 use crate::support::{Campaign, Expected, KafkaProxy, Stage, wait_for, wait_until};
 
@@ -186,4 +186,28 @@ fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_recreat
     send(&stage, "new", 1, &mut after);
     wait_until("the next campaign is told in the new topic", LONG, || stage.messages().len() == after.len());
     service.stop();
+}
+
+/// Its owner of then cannot know whose the topic is that comes.
+#[test]
+fn a_lane_that_was_taken_over_while_the_topic_of_drafts_was_gone_halts_when_one_comes() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("r", 2);
+    let first = stage.start();
+    await_running(&stage, 1);
+    let mut expected = Expected::default();
+    send(&stage, "old", 1, &mut expected);
+    stage.await_sinks(&expected, LONG);
+    let (second, pid) = (stage.start(), first.pid());
+    wait_until("the second is ready", LONG, || second.get("/metrics").contains("\ndinnerbell_ready 1\n"));
+    stage.kafka.delete_topics(&[&stage.notifications]);
+    first.stop();
+    await_other_owner(&stage, pid);
+    let running = "dinnerbell_lane_state{lane=\"0\",state=\"running\"} 1\n";
+    wait_until("the lane runs", LONG, || second.get("/metrics").contains(running));
+
+    stage.kafka.create_topic(&stage.notifications, 1, &[]);
+    let (name, found) = await_halt(&stage);
+    assert_eq!(name, "notifications-replaced", "{found}");
+    second.stop();
 }

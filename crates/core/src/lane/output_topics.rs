@@ -9,7 +9,7 @@ use crate::guard::Guard;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
-use crate::model::output_topics::{OutputTopicIds, is_another};
+use crate::model::output_topics::{OutputTopicIds, is_new};
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
@@ -38,7 +38,7 @@ pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
 }
 
 /// Checks every five seconds whether they are still the ones that the takeover found. It ends with a transient error when the topic of the drafts is
-/// another one, or with the ledger's error. What Kafka does not answer is asked again.
+/// another one, or came where none was, or with the ledger's error. What Kafka does not answer is asked again.
 pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -48,12 +48,12 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     loop {
         checks.due().await;
         let Ok(now) = cx.broker.output_ids().await else { continue };
-        if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
+        if is_new(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.
             let reason = "the topic of the drafts was recreated".to_owned();
             return Err(BrokerError::Transient(reason).into());
         }
-        if is_another(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
+        if is_new(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
             note(cx, own, &now).await?;
             known.dead_letters = now.dead_letters;
         }

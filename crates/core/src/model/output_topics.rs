@@ -13,3 +13,19 @@ pub struct OutputTopicIds {
 pub fn is_another(known: Option<&str>, now: Option<&str>) -> bool {
     known.zip(now).is_some_and(|(known, now)| known != now)
 }
+
+/// Whether a topic is not the one that was found: another one, or there is one where none was. A topic whose id is not known now is not.
+pub fn is_new<T: PartialEq + ?Sized>(found: Option<&T>, now: Option<&T>) -> bool {
+    now.is_some() && found != now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_comes_where_none_was_found_is_new_and_a_server_that_knows_no_ids_shows_none() {
+        assert!(is_new(None, Some("b")) && is_new(Some("a"), Some("b")));
+        assert!(!is_new(Some("a"), Some("a")) && !is_new(Some("a"), None) && !is_new::<str>(None, None));
+    }
+}

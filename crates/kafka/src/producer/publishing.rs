@@ -13,6 +13,7 @@ use super::{LaneProducer, Shared};
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::draft::LARGEST_MESSAGE;
 use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::output_topics::is_new;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{BrokerError, MayBegin, transaction_time};
 use dinnerbell_wire::cluster::Topic;
@@ -139,11 +140,13 @@ impl Drafts {
             described => described,
         };
         let topic = described.map_err(|error| explain(&doing, &error))?;
-        if known.zip(topic.id).is_some_and(|(known, now)| known != now) {
+        // The next takeover compares it with the one that the ledger knows.
+        if is_new(known.as_ref(), topic.id.as_ref()) {
             return Err(recreated(name));
         }
-        let target = Target { name: name.clone(), id: known.or(topic.id) };
-        let drafts = Self { target, partitions: partitions_of(round, topic.leaders.len()), topic };
+        let target = Target { name: name.clone(), id: known };
+        let clients = round.drafts.iter().flat_map(|batch| batch.clients.iter());
+        let drafts = Self { target, partitions: partitions_of(clients, topic.leaders.len()), topic };
         for partition in &drafts.partitions {
             drafts.leader(*partition)?;
         }
@@ -271,14 +274,11 @@ pub(super) fn leader_of<'a>(topic: &'a Topic, name: &str, partition: u32) -> Res
     })
 }
 
-/// The partitions that drafts of the round go to, of so many.
-fn partitions_of(round: &Publication, partitions: usize) -> BTreeSet<u32> {
-    let count = u32::try_from(partitions).unwrap_or(u32::MAX);
+/// The partitions that drafts of these clients go to, of so many. Of a topic without any it is the first, which nobody leads.
+fn partitions_of<'a>(clients: impl Iterator<Item = &'a str>, partitions: usize) -> BTreeSet<u32> {
+    let count = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
     let mut found = BTreeSet::new();
-    if count == 0 {
-        return found;
-    }
-    for client in round.drafts.iter().flat_map(|batch| batch.clients.iter()) {
+    for client in clients {
         found.insert(partition_of(client.as_bytes(), count));
         if found.len() == partitions {
             break;
@@ -302,4 +302,17 @@ fn message_time(round: &Publication) -> i64 {
 pub(super) fn machine_time() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_topic_that_is_described_without_partitions_nobody_leads_one() {
+        let partitions = partitions_of(["anna", "bob"].into_iter(), 0);
+        assert_eq!(partitions, BTreeSet::from([0]));
+        assert!(leader_of(&Topic { id: None, leaders: Vec::new() }, "out", 0).is_err());
+        assert_eq!(partitions_of(["anna", "bob"].into_iter(), 1), BTreeSet::from([0]));
+    }
 }
