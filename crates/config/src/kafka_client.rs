@@ -11,6 +11,7 @@ use rdkafka::producer::BaseProducer;
 
 use super::{Kafka, Sasl, oauthbearer};
 use dinnerbell_core::model::draft::LARGEST_MESSAGE;
+use dinnerbell_net::foreign::without_secrets;
 
 /// Which kind of client: some settings of librdkafka apply to one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +279,7 @@ impl Kafka {
 /// The password is a [`super::Secret`]; the settings of librdkafka may hold others, so that their values are masked here.
 impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): (&String, &String)| (name.clone(), shown(name, value).to_owned());
+        let shown = |(name, value): (&String, &String)| (name.clone(), shown(name, value));
         f.debug_struct("Kafka")
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("security_protocol", &self.security_protocol)
@@ -292,9 +293,13 @@ impl fmt::Debug for Kafka {
     }
 }
 
-/// The value of a setting as it may be printed.
-pub fn shown<'a>(setting: &str, value: &'a str) -> &'a str {
-    if is_secret(setting) { "***" } else { value }
+/// The value of a setting as it may be printed: of an address what is no secret.
+pub fn shown(setting: &str, value: &str) -> String {
+    match setting {
+        setting if is_secret(setting) => "***".to_owned(),
+        setting if setting.ends_with(".url") => without_secrets(value),
+        _ => value.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -375,7 +375,7 @@ proptest! {
     fn a_secret_is_in_nothing_that_is_printed(
         before in "[a-z]{0,3}[ -~é]{0,4}",
         after in "[ -~é]{0,4}",
-        place in 0_usize..9,
+        place in 0_usize..11,
         broken in any::<bool>(),
     ) {
         let secret = format!("{before}QZ7W{after}");
@@ -391,6 +391,8 @@ proptest! {
             5 => MINIMAL.replace("\"postgres://u@analytics/de\"", &line(&format!("postgres://u:{secret}@analytics/de"))),
             6 => MINIMAL.replace("\"postgres://u@analytics/de\"", &line(&format!("host=h dbname=d password={secret} user=u"))),
             7 => MINIMAL.replace("\"postgres://u@analytics/de\"", &line(&format!("postgres://h/d?password={secret}&user=u"))),
+            8 => with("kafka.client", &format!("sasl.oauthbearer.token.endpoint.url = {}", line(&format!("https://u:{secret}@h/t")))),
+            9 => with("kafka.client", &format!("sasl.oauthbearer.token.endpoint.url = {}", line(&format!("https://h/t?key={secret}")))),
             _ => with("feedback", &format!("password = {secret}")),
         };
         if broken {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use dinnerbell_net::dial::{Family, connect};
+use dinnerbell_net::foreign::{harmless, without_secrets};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
@@ -26,8 +28,6 @@ use crate::{Token, TokenError};
 
 /// How long one fetch may take, from the name of the host to the last byte of the answer.
 const FETCH: Duration = Duration::from_secs(10);
-/// Most characters of the server's own words that are repeated.
-const MOST_WORDS: usize = 300;
 
 /// What a token endpoint is asked, and how.
 #[derive(Default)]
@@ -59,11 +59,10 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// Without the query, which may hold what is nobody's business.
+/// Without what may be secret.
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = self.url.scheme_str().unwrap_or_default();
-        write!(f, "{scheme}://{}{}", self.url.authority().map_or("", |authority| authority.as_str()), self.url.path())
+        f.write_str(&without_secrets(&self.url.to_string()))
     }
 }
 
@@ -108,8 +107,8 @@ impl Endpoint {
 
     async fn ask(&self) -> Result<Token, TokenError> {
         let port = self.url.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let tcp =
-            TcpStream::connect((self.host.as_str(), port)).await.map_err(|error| self.away(&error.to_string()))?;
+        let connected = connect((self.host.as_str(), port), Family::Any).await;
+        let tcp = connected.map_err(|error| self.away(&error.to_string()))?;
         let (status, location, body) = match &self.tls {
             None => self.exchange(tcp).await?,
             Some(tls) => self.exchange(self.encrypt(tls, tcp).await?).await?,
@@ -186,7 +185,7 @@ impl Endpoint {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => self.away(&format!("{status}{words}")),
             _ if status.is_server_error() => self.away(&format!("{status}{words}")),
             _ if status.is_redirection() => {
-                let whither = location.map(|location| format!(" to {}", harmless(location))).unwrap_or_default();
+                let whither = location.map(|location| format!(" to {}", harmless(&without_secrets(location)))).unwrap_or_default();
                 self.wrong(&format!(
                     "{status}{whither}: set kafka.client.sasl.oauthbearer.token.endpoint.url to where the endpoint is"
                 ))
@@ -228,10 +227,6 @@ fn words(body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let said = ["error", "error_description"].map(|name| answer.get(name).and_then(Value::as_str));
     said.into_iter().flatten().map(|text| format!(": {}", harmless(text))).collect()
-}
-
-fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MOST_WORDS).collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ impl Token {
         if value.is_empty() || !value.bytes().all(sendable) {
             return Err("it holds no token, or characters that no token has".into());
         }
-        let claims = claims(value).ok_or("it is no JWT: a header and claims, each in base64url, with a dot between")?;
+        let claims =
+            claims(value).ok_or("it is no JWT: header, claims and signature, each in base64url, with dots between")?;
         let expires =
             claims.get("exp").and_then(Value::as_f64).ok_or("it has no claim exp, which says when it ends")?;
         let principal =
@@ -57,7 +58,11 @@ impl Token {
 }
 
 fn claims(value: &str) -> Option<Value> {
-    let payload = value.split('.').nth(1)?;
+    let mut parts = value.split('.');
+    let (_, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
     let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     serde_json::from_slice(&json).ok()
 }
@@ -86,6 +91,8 @@ pub(crate) mod tests {
             ("a\u{1}auth=b".to_owned(), "characters"),
             ("s3cret".to_owned(), "no JWT"),
             ("s3cret.s3cret.s3cret".to_owned(), "no JWT"),
+            (unsigned(r#"{"sub":"s3cret","exp":1}"#).trim_end_matches('.').to_owned(), "no JWT"),
+            (format!("{}.s3cret", unsigned(r#"{"sub":"s3cret","exp":1}"#)), "no JWT"),
             (unsigned(r#"{"sub":"s3cret"}"#), "claim exp"),
             (unsigned(r#"{"sub":"s3cret","exp":"soon"}"#), "claim exp"),
             (unsigned(r#"{"exp":1}"#), "claim sub"),

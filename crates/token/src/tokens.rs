@@ -16,8 +16,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from
 const LEAST_LIFE_MS: i64 = 1_000;
 /// How long a new token is waited for while the one at hand lives.
 const RENEWAL: Duration = Duration::from_millis(500);
-/// A token that the brokers refuse is fetched again, unless it came within this time.
-const DISTRUST_AFTER: Duration = Duration::from_secs(10);
+/// A token that the brokers refuse is fetched again, unless it came within this time: less than it takes a lane that is refused to halt.
+const DISTRUST_AFTER: Duration = Duration::from_secs(3);
 
 /// The tokens of one source. A clone shares them. A thread fetches, and only while something is to be fetched.
 #[derive(Clone)]
@@ -186,6 +186,7 @@ impl Drop for Shared {
 
 /// Fetches once, on a thread of its own: who asks may be a task, or a callback of the client library on any thread.
 fn fetch(source: &Source, cache: &TokenCache) {
+    let mut fetching = Fetching { source, cache, outcome: None };
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let fetched = runtime.block_on(async {
@@ -200,17 +201,32 @@ fn fetch(source: &Source, cache: &TokenCache) {
         }
         Err(error) => Err(TokenError::Unavailable(format!("fetching a token from {source}: {error}"))),
     };
-    cache.settle(outcome.and_then(|token| living(token, source)));
+    fetching.outcome = Some(outcome.and_then(|token| living(token, source)));
+}
+
+/// A fetch under way. However it ends, all who wait go on.
+struct Fetching<'a> {
+    source: &'a Source,
+    cache: &'a TokenCache,
+    outcome: Option<Result<Token, TokenError>>,
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        let panicked = || Err(TokenError::Unavailable(format!("fetching a token from {}: it panicked", self.source)));
+        let outcome = self.outcome.take();
+        self.cache.settle(outcome.unwrap_or_else(panicked));
+    }
 }
 
 fn living(token: Token, source: &Source) -> Result<Token, TokenError> {
-    let left = token.expires_ms() - now_ms();
-    if left > 0 {
+    let now = now_ms();
+    if token.expires_ms() > now {
         return Ok(token);
     }
     Err(TokenError::Refused(format!(
         "fetching a token from {source}: the token ended {} s ago: let a new one be issued, or set this machine's clock",
-        -left / 1000
+        now.saturating_sub(token.expires_ms()) / 1000
     )))
 }
 
@@ -232,7 +248,10 @@ impl TokenCache {
                 (state.failed, state.backoff) = (None, BACKOFF);
             }
             Err(error) => {
-                let left = state.kept.as_ref().map_or(0, |kept| (kept.token.expires_ms() - now_ms()).max(0) / 1000);
+                let left = state
+                    .kept
+                    .as_ref()
+                    .map_or(0, |kept| kept.token.expires_ms().saturating_sub(now_ms()).max(0) / 1000);
                 tracing::warn!(left_s = left, "no new token for kafka, it is tried again: {error}");
                 let until = Instant::now() + state.backoff.failed();
                 state.failed = Some(Failed { error, until });

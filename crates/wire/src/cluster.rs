@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dinnerbell_net::foreign::harmless;
+use dinnerbell_net::hedge::first_answer;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_protocol::protocol::{Request, StrBytes};
@@ -14,7 +16,6 @@ use tokio::time::Instant;
 use crate::connection::Connection;
 use crate::dial::Dial;
 use crate::error::{WireError, check};
-use crate::hedge::first_answer;
 use crate::security::Security;
 
 mod admin;
@@ -220,5 +221,7 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
 
 /// `host:port`, an IPv6 address in brackets.
 fn address_of(host: &str, port: i32) -> String {
+    // No name of a host is so long, or holds such characters: it is only told as one that cannot be resolved.
+    let host = harmless(host);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use dinnerbell_net::foreign::harmless;
 use kafka_protocol::messages::api_versions_request::ApiVersionsRequest;
 use kafka_protocol::messages::api_versions_response::ApiVersionsResponse;
 use kafka_protocol::messages::sasl_authenticate_request::SaslAuthenticateRequest;
@@ -132,8 +133,8 @@ impl Connection {
         let answer = self.ask(DOING, &handshake, 1, deadline).await?;
         if answer.error_code != 0 {
             let known: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
-            let reason =
-                format!("the broker does not take kafka.sasl_mechanism {mechanism}; it takes {}", known.join(", "));
+            let known = harmless(&known.join(", "));
+            let reason = format!("the broker does not take kafka.sasl_mechanism {mechanism}; it takes {known}");
             return Err(refused(DOING, &self.address, reason));
         }
         let mut said: Option<Bytes> = None;
@@ -353,7 +354,7 @@ impl Connection {
     }
 
     fn unreadable(&self, doing: &'static str, reason: &str) -> WireError {
-        WireError::Unreadable { doing, address: self.address.clone(), reason: reason.to_owned() }
+        WireError::Unreadable { doing, address: self.address.clone(), reason: harmless(reason) }
     }
 }
 

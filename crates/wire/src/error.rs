@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use dinnerbell_net::foreign::harmless;
 pub use kafka_protocol::ResponseError;
 use kafka_protocol::error::ParseResponseErrorCode;
 use tokio::time::Instant;
@@ -114,6 +115,12 @@ impl WireError {
         self.code() == Some(ResponseError::UnknownTopicOrPartition)
     }
 
+    /// Whether the broker says that this user lacks a right.
+    pub fn is_missing_right(&self) -> bool {
+        use ResponseError::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+        self.code().is_some_and(|code| matches!(code, ClusterAuthorizationFailed | TopicAuthorizationFailed))
+    }
+
     /// Kafka's error, where the broker answered with one.
     pub fn code(&self) -> Option<ResponseError> {
         match self {
@@ -128,7 +135,7 @@ pub(crate) fn check(doing: &'static str, address: &str, code: i16, message: Opti
     match code.err() {
         None => Ok(()),
         Some(code) => {
-            Err(WireError::Answered { doing, address: address.to_owned(), code, message: message.map(str::to_owned) })
+            Err(WireError::Answered { doing, address: address.to_owned(), code, message: message.map(harmless) })
         }
     }
 }
@@ -146,4 +153,16 @@ pub(crate) fn refused(doing: &'static str, address: &str, reason: String) -> Wir
 /// Nothing came in time.
 pub(crate) fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
     WireError::TimedOut { doing, address: address.to_owned(), after: began.elapsed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brokers_words_are_bounded_and_stay_in_their_line() {
+        let words = format!("no\nERROR forged\u{1b}[2J{}", "a".repeat(100_000));
+        let told = check("asking", "b:9092", 3, Some(&words)).unwrap_err().to_string();
+        assert!(told.contains("(noERROR forged") && !told.contains(char::is_control) && told.len() < 1_000, "{told}");
+    }
 }

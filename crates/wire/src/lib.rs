@@ -6,7 +6,7 @@
 //! - [`compression`]: the codecs of a batch.
 //! - [`round`]: the drafts of a round as batches, one sequence of them for each output partition.
 //! - [`connection`], [`security`]: one TCP connection to one broker, with TLS and a log-in (`log_in`).
-//! - [`dial`]: which address of a broker is connected to. `hedge`: one that is silent holds up no other.
+//! - [`dial`]: how a broker is connected to.
 //! - [`cluster`]: the brokers, leaders and coordinators, and connections that are lent.
 //! - [`producer`]: takes a transactional id over, and makes one transaction at a time.
 //! - [`transaction`]: the lane's offset, then records, then the end; and what the group committed before.
@@ -19,7 +19,6 @@ pub mod compression;
 pub mod connection;
 pub mod dial;
 pub mod error;
-mod hedge;
 mod log_in;
 pub mod murmur2;
 pub mod producer;

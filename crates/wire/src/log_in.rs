@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dinnerbell_net::foreign::harmless;
 use dinnerbell_token::{Token, TokenError, Tokens};
 use rsasl::config::SASLConfig;
 use rsasl::mechname::Mechname;
@@ -13,6 +14,9 @@ use crate::security::Sasl;
 
 /// What is tried.
 pub(crate) const DOING: &str = "logging in";
+
+/// Most iterations of SCRAM: each hashes the password once more, on a thread that others need. Kafka's own default is 4,096.
+const MOST_ITERATIONS: u64 = 1_000_000;
 
 /// One log-in under way.
 pub(crate) enum LogIn<'a> {
@@ -81,6 +85,7 @@ impl<'a> LogIn<'a> {
 
     /// The broker refuses with these words: what that means, and what to do. The next log-in is by another token, if there is one.
     pub(crate) fn refusal(&self, words: &str) -> String {
+        let words = &harmless(words);
         match self {
             Self::Password(_) => format!(
                 "{words}: check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
@@ -104,8 +109,14 @@ impl Proof {
         if self.done {
             return Ok(None);
         }
+        if let Some(asked) = iterations(said.unwrap_or_default()).filter(|asked| *asked > MOST_ITERATIONS) {
+            return Err(format!(
+                "the broker asks for {asked} iterations of SCRAM, and at most {MOST_ITERATIONS} are made: check that it is your broker, and create the \
+                 user again with fewer"
+            ));
+        }
         let mut out = Vec::new();
-        match self.session.step(said, &mut out).map_err(|error| error.to_string())? {
+        match self.session.step(said, &mut out).map_err(|error| harmless(&error.to_string()))? {
             State::Running => Ok(Some(out)),
             State::Finished(sent) => {
                 self.done = true;
@@ -113,6 +124,12 @@ impl Proof {
             }
         }
     }
+}
+
+/// How often the password is to be hashed (RFC 5802, 5.1), where that is what is said.
+fn iterations(said: &[u8]) -> Option<u64> {
+    let count = said.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="))?;
+    std::str::from_utf8(count).ok()?.parse().ok()
 }
 
 impl Bearer<'_> {
@@ -129,7 +146,7 @@ impl Bearer<'_> {
                 Ok(None)
             }
             Step::Asked => {
-                self.step = Step::Refused(String::from_utf8_lossy(said).into_owned());
+                self.step = Step::Refused(harmless(&String::from_utf8_lossy(said)));
                 Ok(Some(vec![1]))
             }
             Step::Refused(words) => Err(self.refusal(words)),
@@ -185,5 +202,31 @@ mod tests {
             assert!(told.contains(r#"{"status":"invalid_token"}: check"#) && !told.contains("eyJ"), "{told}");
         }
         assert!(!login.is_done());
+    }
+
+    #[test]
+    fn a_broker_that_wants_the_password_hashed_for_minutes_is_refused() {
+        let answer = |iterations: &str| {
+            let mut login = LogIn::Password(Proof::begin("SCRAM-SHA-256", "anna", "s3cret").unwrap());
+            let first = String::from_utf8(login.answer(None).unwrap().unwrap()).unwrap();
+            let nonce = first.split_once("r=").unwrap().1;
+            login.answer(Some(format!("r={nonce}more,s=c2FsdA==,i={iterations}").as_bytes()))
+        };
+        assert!(answer("4096").unwrap().is_some());
+        let refused = answer("4294967295").unwrap_err();
+        assert!(refused.contains("4294967295") && refused.contains("create the user again"), "{refused}");
+    }
+
+    #[test]
+    fn a_brokers_words_at_a_log_in_are_bounded_and_stay_in_their_line() {
+        let words = format!("no\nERROR forged{}", "a".repeat(100_000));
+        let tokens = tokens();
+        let mut by_token = LogIn::Token(bearer(&tokens));
+        by_token.answer(None).unwrap();
+        by_token.answer(Some(words.as_bytes())).unwrap();
+        let by_password = LogIn::Password(Proof::begin("PLAIN", "anna", "s3cret").unwrap());
+        for told in [by_token.refusal("failed"), by_password.refusal(&words)] {
+            assert!(told.contains("noERROR forged") && !told.contains('\n') && told.len() < 1_000, "{told}");
+        }
     }
 }

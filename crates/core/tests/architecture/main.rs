@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::model"],
     &["core::ports", "core::recovery"],
     &["core::telemetry", "core::lane", "core::instance"],
+    &["net"],
     &["token"],
     &["config"],
     &["wire"],

@@ -89,9 +89,10 @@ async fn what_passes_is_told_from_what_is_to_be_mended() {
         let (outcome, _) = asked(&answer(status, "<html>")).await;
         assert!(matches!(&outcome, Err(TokenError::Unavailable(text)) if text.contains(&status[..3])), "{outcome:?}");
     }
-    let moved = "HTTP/1.1 302 Found\r\nLocation: https://elsewhere/token\r\nContent-Length: 0\r\n\r\n";
+    let moved =
+        "HTTP/1.1 302 Found\r\nLocation: https://u:s3c@elsewhere/token?key=s3cret#s3cret\r\nContent-Length: 0\r\n\r\n";
     for (answer, wrong) in [
-        (moved, "https://elsewhere/token"),
+        (moved, "302 Found to https://elsewhere/token: set"),
         (&*answer("404 Not Found", ""), "token.endpoint.url"),
         (&*answer("200 OK", "<html>"), "no access_token"),
         (&*answer("200 OK", r#"{"access_token":"s3cret"}"#), "no JWT"),

@@ -50,10 +50,7 @@ async fn a_fetch_that_fails_leaves_the_token_that_lives_and_is_tried_again() {
     assert!(matches!(&missing, TokenError::Refused(text) if text.contains("token.endpoint.url")), "{missing}");
     write(&path, "anna", 3);
     let asked = Instant::now();
-    while tokens.get(Instant::now() + SOON).await.is_err() {
-        assert!(asked.elapsed() < SOON);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    await_next(&tokens).await;
     std::fs::remove_file(&path).unwrap();
     let mut last = Ok(());
     while last.is_ok() {
@@ -86,6 +83,48 @@ async fn a_token_that_brokers_refuse_is_fetched_again_unless_it_has_only_just_co
     tokens.shared.cache.state().kept.as_mut().unwrap().came -= DISTRUST_AFTER;
     tokens.distrust(&refused);
     assert_eq!(tokens.get(Instant::now() + SOON).await.unwrap().principal(), "bert");
+}
+
+/// Its end lies further back than a difference can say.
+#[tokio::test]
+async fn whatever_end_a_token_names_the_next_one_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    for end in ["-1e19", "-1e300", "0"] {
+        std::fs::write(&path, unsigned(&format!(r#"{{"sub":"anna","exp":{end}}}"#))).unwrap();
+        let tokens = of_file(&path);
+        let over = tokens.get(Instant::now() + SOON).await.unwrap_err();
+        assert!(matches!(&over, TokenError::Refused(text) if text.contains("ended")), "{over}");
+        write(&path, "bert", 3_600);
+        await_next(&tokens).await;
+    }
+}
+
+async fn await_next(tokens: &Tokens) {
+    let asked = Instant::now();
+    while tokens.get(Instant::now() + SOON).await.is_err() {
+        assert!(asked.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_panics_is_over_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    write(&path, "anna", 3_600);
+    let tokens = of_file(&path);
+    let (source, cache) = (Arc::clone(&tokens.shared.source), Arc::clone(&tokens.shared.cache));
+    cache.state().fetching = true;
+    let panicking = std::thread::Builder::new().spawn(move || {
+        let _fetching = Fetching { source: &source, cache: &cache, outcome: None };
+        panic!("as the fetch of a test does");
+    });
+    let panicked = panicking.unwrap().join();
+    assert!(panicked.is_err());
+    let told = tokens.get(Instant::now() + SOON).await.unwrap_err();
+    assert!(matches!(&told, TokenError::Unavailable(text) if text.contains("panicked")), "{told}");
+    await_next(&tokens).await;
 }
 
 #[test]

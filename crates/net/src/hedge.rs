@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 /// Asks the first. The next one is asked as well when one failed, or after so long without an answer. Returns the first good answer; who has not answered
 /// by then is dropped. Fails with all failures, in the order in which they came.
-pub(crate) async fn first_answer<I, T, E, F>(
+pub async fn first_answer<I, T, E, F>(
     all: impl IntoIterator<Item = I>,
     patience: Duration,
     ask: impl Fn(I) -> F,
