@@ -120,7 +120,10 @@ impl Transaction {
             }
             match self.begin_once(commit, partitions, until).await {
                 Err(error) if is_not_ready(&error) && retry_delay.wait(until).await => {
-                    until = until.max(self.unthrottled(&first).await?);
+                    let waits = Instant::now();
+                    self.unthrottled(&first).await?;
+                    // Only a pause gives it more time: a coordinator that is never ready is one that hangs.
+                    until = self.deadline.min(until + waits.elapsed());
                 }
                 other => return other.map(|()| true),
             }

@@ -4,6 +4,9 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -100,6 +103,39 @@ async fn a_quota_that_pauses_longer_than_a_call_may_take_leaves_the_call_its_tim
     let until = transaction.unthrottled("b:9092").await.unwrap();
     assert_eq!(began.elapsed(), Duration::from_secs(25));
     assert_eq!(until - Instant::now(), CALL);
+}
+
+/// Answers every offset with this code.
+async fn answer_offsets_with(mut far: tokio::io::DuplexStream, code: ResponseError) {
+    loop {
+        let length = usize::try_from(far.read_i32().await.unwrap()).unwrap();
+        let mut request = vec![0; length];
+        far.read_exact(&mut request).await.unwrap();
+        let partition = TxnOffsetCommitResponsePartition::default().with_error_code(code.code());
+        let topic = TxnOffsetCommitResponseTopic::default().with_partitions(vec![partition]);
+        let mut answer = BytesMut::from(&request[4..8]);
+        answer.put_u8(0);
+        TxnOffsetCommitResponse::default().with_topics(vec![topic]).encode(&mut answer, 5).unwrap();
+        far.write_i32(i32::try_from(answer.len()).unwrap()).await.unwrap();
+        far.write_all(&answer).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_is_never_ready_has_no_more_time_than_a_call() {
+    let mut transaction = transaction(TransactionVersion::Two, "b:9092");
+    let spoken = ApiVersion::default().with_api_key(ApiKey::TxnOffsetCommit as i16).with_max_version(5);
+    let (connection, far) = to("b:9092", ApiVersionsResponse::default().with_api_keys(vec![spoken]));
+    transaction.connections.insert("b:9092".into(), connection);
+    let commit = OffsetCommit { topic: "in".into(), partition: 0, offset: 1, metadata: String::new() };
+    let (partitions, may_begin, began) = (Vec::new(), || true, Instant::now());
+    let failed = tokio::select! {
+        failed = transaction.begin(&commit, &partitions, &may_begin) => failed.unwrap_err(),
+        () = answer_offsets_with(far, ResponseError::ConcurrentTransactions) => unreachable!("it answers for ever"),
+    };
+    assert_eq!(failed.code(), Some(ResponseError::ConcurrentTransactions));
+    let took = began.elapsed();
+    assert!(took <= CALL && took > CALL - 2 * MARKERS_MOST, "{took:?}");
 }
 
 /// Answers requests with these codes of their partitions in turn. Returns what came, but for the numbers of the requests.
