@@ -14,7 +14,9 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::thread::{Command, ReaderThread, Reply};
-use crate::client::{ClientEvents, Isolation, asking_settings, serve_waiting_events, settings, tell_topic_ids};
+use crate::client::{
+    ClientEvents, Isolation, asking_settings, off_runtime, serve_waiting_events, settings, tell_topic_ids,
+};
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::ports::broker::BrokerError;
@@ -128,8 +130,21 @@ impl Reader {
         &self.shared.observer
     }
 
-    /// Serves all events that the client has reported up to now.
-    pub(super) fn serve_events(&self) {
+    /// Serves all events that the client has reported up to now. One of them may wait for a token: then it is done off the async workers.
+    pub(super) async fn serve_events(&self) -> Result<(), BrokerError> {
+        if !self.shared.observer.takes_tokens() {
+            self.serve_events_here();
+            return Ok(());
+        }
+        let reader = self.clone();
+        off_runtime(move || {
+            reader.serve_events_here();
+            Ok(())
+        })
+        .await
+    }
+
+    fn serve_events_here(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
         serve_waiting_events(self.consumer(), &self.shared.observer);
     }
@@ -176,5 +191,52 @@ impl Reader {
             TrySendError::Full(_) => BrokerError::Transient("the reading client does not keep up".into()),
             TrySendError::Disconnected(_) => BrokerError::Transient("the reading client has ended".into()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use dinnerbell_token::{Endpoint, EndpointSettings, Source, Tokens};
+
+    use super::*;
+
+    /// Whoever serves its events may wait for a token, or for who waits for one.
+    #[tokio::test]
+    async fn a_token_endpoint_that_says_nothing_blocks_no_async_worker() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/token", silent.local_addr().unwrap());
+        let endpoint = Endpoint::new(&EndpointSettings { url, ..Default::default() }).unwrap();
+        let reader = Reader::start(&config::Kafka {
+            bootstrap_servers: silent.local_addr().unwrap().to_string(),
+            security_protocol: "SASL_PLAINTEXT".into(),
+            sasl: Some(config::Sasl::Token(Tokens::new(Source::Endpoint(endpoint)))),
+            ca_file: None,
+            group_id: "dinnerbell".into(),
+            start: config::Start::Earliest,
+            topics: config::Topics { campaigns: "in".into(), notifications: "out".into(), dead_letters: None },
+            client: Default::default(),
+        });
+        let reader = reader.unwrap();
+        let until = Instant::now() + Duration::from_secs(2);
+        let serves = async {
+            while Instant::now() < until {
+                reader.serve_events().await.unwrap();
+                task::yield_now().await;
+            }
+        };
+        let longest = async {
+            let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+            while last < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            longest
+        };
+        let ((), longest) = tokio::join!(serves, longest);
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        reader.close(Duration::from_secs(20)).await;
     }
 }

@@ -50,6 +50,7 @@ impl Reader {
             ending: Ending::Reading,
             unreadable: None,
             failure: None,
+            arrived: Vec::new(),
         };
         self.tell(|reply| Command::Open { lane, position, slot, reply }).await?;
         Ok(input)
@@ -96,6 +97,8 @@ pub struct LaneInput {
     /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
     unreadable: Option<Offset>,
     failure: Option<Failure>,
+    /// Taken, and not handed on yet: whoever stops waiting for it meanwhile finds it the next time.
+    arrived: Vec<InputEvent>,
 }
 
 /// Why nothing more comes.
@@ -125,19 +128,22 @@ impl std::fmt::Debug for LaneInput {
 impl Input for LaneInput {
     async fn next(&mut self, most: usize) -> Result<Vec<InputEvent>, BrokerError> {
         loop {
-            if let Some(failure) = self.failure.take() {
-                return Err(self.explain(&failure));
+            if self.arrived.is_empty() {
+                if let Some(failure) = self.failure.take() {
+                    return Err(self.explain(&failure));
+                }
+                self.arrived = self.take(most);
             }
-            let arrived = self.take(most);
-            if !arrived.is_empty() {
+            if !self.arrived.is_empty() {
                 // The event that the topic was replaced comes before any record of the new topic: so it is served before these are handed on.
-                self.reader.serve_events();
+                self.reader.serve_events().await?;
             }
             if self.is_replaced() {
                 return Err(self.explain(&Failure::Replaced));
             }
-            if !arrived.is_empty() {
-                return Ok(arrived);
+            if !self.arrived.is_empty() {
+                let most = most.max(1).min(self.arrived.len());
+                return Ok(self.arrived.drain(..most).collect());
             }
             if self.failure.is_none() {
                 self.wait().await;

@@ -76,7 +76,7 @@ impl Reader {
             consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map(drop)
         })
         .await?;
-        self.serve_events();
+        self.serve_events().await?;
         Ok(self.shared.observer.topic_id(&self.shared.topic))
     }
 
