@@ -302,19 +302,21 @@ impl Asking {
     }
 }
 
-/// What the topics are configured with, where this user may read it.
+/// What the topics are configured with, where this user may read it. Where Kafka does not say, nothing is made of it.
 async fn settings(kafka: &config::Kafka, cluster: &mut Cluster, found: &mut Findings) {
     let named: Vec<&str> = cluster.known.iter().chain(&cluster.internal).map(|topic| topic.name.as_str()).collect();
-    let mut read = topics::settings(kafka, &named).await;
-    for topic in cluster.known.iter_mut().chain(&mut cluster.internal) {
-        topic.settings = read.remove(&topic.name);
-    }
-    topics::check(&kafka.topics, &cluster.known, found);
-    for topic in &cluster.internal {
-        topics::durability(topic, found);
-    }
-    for name in INTERNAL.iter().filter(|name| !cluster.internal.iter().any(|topic| topic.name == **name)) {
-        found.ok("kafka-durability", format!("topic {name} may not be looked at, so its replicas were not checked"));
+    let read = match dinnerbell_kafka::cluster::cluster(kafka) {
+        Ok(asked) => topics::settings(&asked, &named).await,
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(mut read) => {
+            for topic in cluster.known.iter_mut().chain(&mut cluster.internal) {
+                topic.settings = read.remove(&topic.name);
+            }
+            judge(kafka, cluster, found);
+        }
+        Err(error) => found.refused("kafka-settings", error),
     }
     found.ok(
         "kafka-isolation",
@@ -323,4 +325,14 @@ async fn settings(kafka: &config::Kafka, cluster: &mut Cluster, found: &mut Find
             kafka.topics.notifications
         ),
     );
+}
+
+fn judge(kafka: &config::Kafka, cluster: &Cluster, found: &mut Findings) {
+    topics::check(&kafka.topics, &cluster.known, found);
+    for topic in &cluster.internal {
+        topics::durability(topic, found);
+    }
+    for name in INTERNAL.iter().filter(|name| !cluster.internal.iter().any(|topic| topic.name == **name)) {
+        found.ok("kafka-durability", format!("topic {name} may not be looked at, so its replicas were not checked"));
+    }
 }

@@ -63,6 +63,11 @@ impl ClientEvents {
         Self { tokens: kafka.tokens().cloned(), ..Self::default() }
     }
 
+    /// Whether the client logs in by tokens: to serve its events may take as long as it waits for one.
+    pub fn takes_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// A call succeeded: earlier reasons are history.
     pub fn mark_healthy(&self) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -228,7 +233,7 @@ pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &Cl
 /// Lets a consumer take a token where it logs in by tokens: one that only asks is not polled otherwise. Waits for nothing else.
 pub fn serve_token(consumer: &BaseConsumer<ClientEvents>) {
     let events = consumer.context();
-    if events.tokens.is_some() {
+    if events.takes_tokens() {
         serve_waiting_events(consumer, events);
     }
 }

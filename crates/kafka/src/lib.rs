@@ -44,6 +44,7 @@ use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
+use dinnerbell_wire::cluster::Cluster;
 use membership::{Membership, View};
 use output_topics::OutputTopics;
 use producer::{LaneProducer, Limits, Producers};
@@ -64,6 +65,8 @@ pub struct KafkaBroker {
 struct BrokerShared {
     kafka: config::Kafka,
     cluster: String,
+    /// The same cluster, for what our own client asks.
+    wire: Cluster,
     /// What the topics were judged as.
     found: Findings,
     reader: Reader,
@@ -85,9 +88,9 @@ pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
 impl KafkaBroker {
     /// Contacts the cluster and looks at the topics. Tries for some seconds; [`BrokerError::Transient`] is worth waiting for, a refusal is not.
     pub async fn connect(kafka: &config::Kafka) -> Result<Self, BrokerError> {
-        let reader = Reader::start(kafka)?;
+        let (reader, wire) = (Reader::start(kafka)?, cluster::cluster(kafka)?);
         let cluster = cluster_id(&reader).await?;
-        let topics = read_topics(kafka, &reader).await?;
+        let topics = read_topics(kafka, &reader, &wire).await?;
         let mut found = Findings::default();
         topics::encryption(kafka, &mut found);
         topics::check(&kafka.topics, &topics, &mut found);
@@ -106,11 +109,10 @@ impl KafkaBroker {
                 .iter()
                 .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
-        let wire = cluster::cluster(kafka)?;
         let outputs = Arc::new(OutputTopics::new(wire.clone(), &kafka.topics));
-        let producers = Producers::new(kafka, limits, wire, Arc::clone(&outputs))?;
+        let producers = Producers::new(kafka, limits, wire.clone(), Arc::clone(&outputs))?;
         let (kafka, membership) = (kafka.clone(), OnceLock::new());
-        let shared = BrokerShared { kafka, cluster, found, reader, outputs, producers, membership };
+        let shared = BrokerShared { kafka, cluster, wire, found, reader, outputs, producers, membership };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -136,14 +138,15 @@ impl KafkaBroker {
 
     /// The topics of the configuration, as they are now.
     pub async fn topics(&self) -> Result<Vec<Topic>, BrokerError> {
-        read_topics(&self.shared.kafka, &self.shared.reader).await
+        read_topics(&self.shared.kafka, &self.shared.reader, &self.shared.wire).await
     }
 
-    /// Why a draft that is missing from the notifications topic may have been told all the same, and the remedy; none where messages go by age alone.
-    pub async fn drafts_are_forgotten_by_key(&self) -> Option<(String, String)> {
+    /// Why a draft that is missing from the notifications topic may have been told all the same, and the remedy; none where messages go by age alone. Fails
+    /// where Kafka did not say.
+    pub async fn drafts_are_forgotten_by_key(&self) -> Result<Option<(String, String)>, BrokerError> {
         let name = &self.shared.kafka.topics.notifications;
-        let settings = topics::settings(&self.shared.kafka, &[name]).await.remove(name);
-        Topic { name: name.clone(), settings, ..Topic::default() }.forgets_by_key()
+        let settings = topics::settings(&self.shared.wire, &[name]).await?.remove(name);
+        Ok(Topic { name: name.clone(), settings, ..Topic::default() }.forgets_by_key())
     }
 
     /// How many brokers the cluster has.
@@ -231,7 +234,8 @@ impl Broker for KafkaBroker {
             topics::shape(consumer, &name)
         });
         let mut found = asked.await?;
-        found.settings = topics::settings(&self.shared.kafka, &[&topic]).await.remove(&topic);
+        // Where Kafka did not say, letters wait: what may be set may hold up the lane that writes them.
+        found.settings = topics::settings(&self.shared.wire, &[&topic]).await?.remove(&topic);
         match found.refuses_transactions() {
             None => Ok(()),
             Some((what, remedy)) => Err(BrokerError::Refused(format!("{what}: {remedy}"))),
@@ -301,7 +305,7 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
     }
 }
 
-async fn read_topics(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
+async fn read_topics(kafka: &config::Kafka, reader: &Reader, wire: &Cluster) -> Result<Vec<Topic>, BrokerError> {
     let topics = &kafka.topics;
     let mut found = Vec::new();
     for name in
@@ -310,7 +314,7 @@ async fn read_topics(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic
         found.push(shape(reader, name).await?);
     }
     let written: Vec<&str> = found.iter().map(|topic| topic.name.as_str()).collect();
-    let mut settings = topics::settings(kafka, &written).await;
+    let mut settings = topics::settings(wire, &written).await?;
     for topic in &mut found {
         topic.settings = settings.remove(&topic.name);
     }

@@ -10,10 +10,11 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 use tokio::time::Instant;
 
-use dinnerbell_config as config;
+use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_wire::cluster::Cluster;
 
 use super::client::{ClientEvents, REQUEST_TIMEOUT};
-use super::cluster::cluster;
+use super::producer::explain;
 
 use checks::{CLOSE_TIMESTAMPS, add_config};
 pub use checks::{INTERNAL, check, durability, encryption};
@@ -127,10 +128,19 @@ pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<T
     Ok(Topic { name: name.to_owned(), partitions, replicas, in_sync, settings: None })
 }
 
-/// What topics are configured with, those whose configuration this user may read. The client library's own administration cannot log in by tokens.
-pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
-    let Ok(cluster) = cluster(kafka) else { return BTreeMap::new() };
-    cluster.settings_of(topics, Instant::now() + REQUEST_TIMEOUT).await.unwrap_or_default()
+/// What topics are configured with, those whose configuration this user may read. Fails where Kafka did not say. The client library's own
+/// administration cannot log in by tokens.
+pub async fn settings(
+    cluster: &Cluster,
+    topics: &[&str],
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, BrokerError> {
+    let read = cluster.settings_of(topics, Instant::now() + REQUEST_TIMEOUT).await;
+    let doing = format!("reading the settings of {}", topics.join(", "));
+    read.map_err(|error| match error.is_unknown_topic() {
+        // They were seen before: this broker has not heard of them yet.
+        true => BrokerError::Transient(format!("{doing}: {error}")),
+        false => explain(&doing, &error),
+    })
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Topic<'_> {
         })
         .await?;
         // Of a topic that is compacted, or was recreated, what is not in it says nothing.
-        let kept = self.broker.drafts_are_forgotten_by_key().await.is_none();
+        let kept = self.broker.drafts_are_forgotten_by_key().await?.is_none();
         let begins = output_topics::known(self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
         for (case, covered) in cases.iter_mut().zip(covered) {
             case.covered =

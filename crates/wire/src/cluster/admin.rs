@@ -7,6 +7,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopi
 use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use kafka_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
+use kafka_protocol::messages::describe_configs_response::DescribeConfigsResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 use kafka_protocol::messages::metadata_response::MetadataResponse;
 use kafka_protocol::protocol::StrBytes;
@@ -24,8 +25,11 @@ const CREATE_TOPICS: (i16, i16) = (4, 7);
 const DELETE_TOPICS: (i16, i16) = (1, 6);
 const DELETE_GROUPS: (i16, i16) = (0, 2);
 
+const READING_SETTINGS: &str = "reading the settings of topics";
+
 impl Cluster {
-    /// What topics are configured with, by their names; those alone whose configuration this user may read.
+    /// What topics are configured with, by their names; those alone whose configuration this user may read. Fails where it is not known for one of
+    /// them whether that is so: silence is no right that is missing.
     pub async fn settings_of(
         &self,
         topics: &[&str],
@@ -41,13 +45,8 @@ impl Cluster {
             };
             DescribeConfigsRequest::default().with_resources(topics.iter().map(topic).collect())
         };
-        let (answer, _) = self.ask_any("reading the settings of topics", (1, 4), request, deadline).await?;
-        let read = answer.results.iter().filter(|topic| topic.error_code == 0).map(|topic| {
-            let values =
-                topic.configs.iter().filter_map(|one| Some((one.name.to_string(), one.value.as_ref()?.to_string())));
-            (topic.resource_name.to_string(), values.collect())
-        });
-        Ok(read.collect())
+        let (answer, at) = self.ask_any(READING_SETTINGS, (1, 4), request, deadline).await?;
+        read_settings(&answer, topics, &at)
     }
 
     /// Makes a topic with the brokers' usual number of replicas. Where it is only to be tried, none is made.
@@ -69,7 +68,8 @@ impl Cluster {
         };
         let at = self.controller(deadline).await?;
         let answer = self.ask_one(DOING, CREATE_TOPICS, &request, &at, deadline).await?;
-        answer.topics.iter().try_for_each(|topic| check(DOING, &at, topic.error_code, topic.error_message.as_deref()))
+        let done = answer.topics.iter().map(|topic| (topic.error_code, topic.error_message.as_deref()));
+        check_one(DOING, &at, done)
     }
 
     /// Drops a topic.
@@ -84,10 +84,8 @@ impl Cluster {
         };
         let at = self.controller(deadline).await?;
         let answer = self.ask_one(DOING, DELETE_TOPICS, &request, &at, deadline).await?;
-        answer
-            .responses
-            .iter()
-            .try_for_each(|topic| check(DOING, &at, topic.error_code, topic.error_message.as_deref()))
+        let done = answer.responses.iter().map(|topic| (topic.error_code, topic.error_message.as_deref()));
+        check_one(DOING, &at, done)
     }
 
     /// Drops a group that has no member.
@@ -99,7 +97,7 @@ impl Cluster {
         };
         let at = self.coordinator(Coordinator::Group, name, deadline).await?.address;
         let answer = self.ask_one(DOING, DELETE_GROUPS, &request, &at, deadline).await?;
-        answer.results.iter().try_for_each(|group| check(DOING, &at, group.error_code, None))
+        check_one(DOING, &at, answer.results.iter().map(|group| (group.error_code, None)))
     }
 
     /// How many brokers there are.
@@ -124,4 +122,53 @@ impl Cluster {
 fn millis_until(deadline: Instant) -> i32 {
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
+}
+
+fn read_settings(
+    answer: &DescribeConfigsResponse,
+    topics: &[&str],
+    at: &str,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, WireError> {
+    let mut read = BTreeMap::new();
+    for name in topics {
+        let unsaid = || WireError::Unreadable {
+            doing: READING_SETTINGS,
+            address: at.to_owned(),
+            reason: format!("it says nothing of topic {name}"),
+        };
+        let topic = answer.results.iter().find(|topic| topic.resource_name.as_str() == *name).ok_or_else(unsaid)?;
+        match check(READING_SETTINGS, at, topic.error_code, topic.error_message.as_deref()) {
+            Ok(()) => {}
+            Err(error) if error.is_missing_right() => continue,
+            Err(error) => return Err(error),
+        }
+        let values =
+            topic.configs.iter().filter_map(|one| Some((one.name.to_string(), one.value.as_ref()?.to_string())));
+        read.insert((*name).to_owned(), values.collect());
+    }
+    Ok(read)
+}
+
+/// Fails with the refusal of the one that an order was about, and where nothing is said of it: silence is no consent.
+fn check_one<'a>(
+    doing: &'static str,
+    address: &str,
+    mut answers: impl Iterator<Item = (i16, Option<&'a str>)>,
+) -> Result<(), WireError> {
+    let unsaid = || WireError::Unreadable { doing, address: address.to_owned(), reason: "it says nothing".into() };
+    let (code, message) = answers.next().ok_or_else(unsaid)?;
+    check(doing, address, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_nothing_is_said_of_is_not_carried_out() {
+        let told = |codes: &[i16]| check_one("ordering", "b:9092", codes.iter().map(|code| (*code, None)));
+        assert!(told(&[0]).is_ok());
+        assert!(matches!(told(&[]), Err(WireError::Unreadable { .. })));
+        assert!(matches!(told(&[3]), Err(WireError::Answered { .. })));
+    }
 }

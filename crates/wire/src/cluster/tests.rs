@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
+use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResponse, DescribeConfigsResult};
 use kafka_protocol::messages::end_txn_response::EndTxnResponse;
 use kafka_protocol::messages::find_coordinator_response::{Coordinator as Named, FindCoordinatorResponse};
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
@@ -32,6 +33,7 @@ struct Says {
     brokers: Vec<String>,
     coordinator: String,
     topic_error: i16,
+    settings_error: i16,
     initialise_error: i16,
     /// What becomes of an offset that it is sent.
     offset_error: i16,
@@ -105,6 +107,7 @@ impl Says {
         let coordinator = Named::default().with_host(host_of(&self.coordinator)).with_port(port_of(&self.coordinator));
         let encoded = match api {
             ApiKey::ApiVersions => versions().encode(body, version),
+            ApiKey::DescribeConfigs => self.settings().encode(body, version),
             ApiKey::Metadata => self.metadata().encode(body, version),
             ApiKey::FindCoordinator => {
                 FindCoordinatorResponse::default().with_coordinators(vec![coordinator]).encode(body, version)
@@ -118,6 +121,13 @@ impl Says {
             other => panic!("nobody asks for {other:?} here"),
         };
         encoded.unwrap();
+    }
+
+    fn settings(&self) -> DescribeConfigsResponse {
+        let topic = DescribeConfigsResult::default()
+            .with_resource_name(StrBytes::from_static_str("drafts"))
+            .with_error_code(self.settings_error);
+        DescribeConfigsResponse::default().with_results(vec![topic])
     }
 
     fn offset_taken(&self) -> TxnOffsetCommitResponse {
@@ -152,6 +162,7 @@ fn committed() -> OffsetFetchResponse {
 fn versions() -> ApiVersionsResponse {
     let spoken = [
         (ApiKey::ApiVersions, 3),
+        (ApiKey::DescribeConfigs, 4),
         (ApiKey::Metadata, 12),
         (ApiKey::FindCoordinator, 4),
         (ApiKey::InitProducerId, 4),
@@ -280,6 +291,22 @@ async fn a_failure_answers_others_for_a_moment_and_nobody_who_wants_to_know_now(
     cluster.topic("drafts", ten, within(ENOUGH)).await.unwrap_err();
     cluster.topic("drafts", Duration::ZERO, within(ENOUGH)).await.unwrap();
     cluster.topic("drafts", ten, within(ENOUGH)).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_a_right_that_is_missing_leaves_a_topics_settings_unread() {
+    let broker = Broker::start().await;
+    let cluster = cluster(&[&broker]);
+    let read = async |names: &[&str], time| cluster.settings_of(names, within(time)).await;
+    assert!(read(&["drafts"], ENOUGH).await.unwrap().contains_key("drafts"));
+    assert!(read(&["drafts", "letters"], ENOUGH).await.is_err(), "nothing was said of the second one");
+    broker.says(|says| says.settings_error = ResponseError::TopicAuthorizationFailed.code());
+    assert!(read(&["drafts"], ENOUGH).await.unwrap().is_empty());
+    broker.says(|says| says.settings_error = ResponseError::NotController.code());
+    assert!(read(&["drafts"], ENOUGH).await.is_err());
+    broker.says(|says| (says.silent, says.settings_error) = (true, 0));
+    let silence = read(&["drafts"], SOON).await;
+    assert!(matches!(silence, Err(WireError::TimedOut { .. })), "{silence:?}");
 }
 
 #[tokio::test]
