@@ -13,7 +13,7 @@ use crate::model::round_capacity::RoundCapacity;
 use crate::ports::broker::transaction_time;
 
 /// How long a round may take while other campaigns wait, or come.
-const SHARED_ROUND: Duration = Duration::from_millis(100);
+const SHARED_ROUND: Duration = Duration::from_millis(50);
 /// A campaign that was received less than this ago is recent: others may follow.
 pub const RECENT_CAMPAIGN_WINDOW: Duration = Duration::from_secs(2);
 
@@ -165,15 +165,15 @@ mod tests {
     #[test]
     fn a_shared_round_follows_the_throughput_of_large_rounds() {
         let sizing = RoundSizing::default();
-        assert_eq!(sizing.shared_bytes(), 5_000_000);
-        assert_eq!(sizing.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 5_000_000, "round trips");
+        assert_eq!(sizing.shared_bytes(), 2_500_000);
+        assert_eq!(sizing.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 2_500_000, "round trips");
         let small = sizing.after_recorded(5_000_000, 500, Duration::from_secs(1));
-        assert_eq!(small.shared_bytes(), 5_000_000, "small campaigns");
+        assert_eq!(small.shared_bytes(), 2_500_000, "small campaigns");
         let slow = (0..20).fold(sizing, |sizing, _| sizing.after_recorded(5_000_000, 2, Duration::from_secs(5)));
         assert_eq!(slow.shared_bytes(), MIN_SHARED);
         let again =
             (0..20).fold(slow, |sizing, _| sizing.after_recorded(sizing.shared_bytes(), 2, Duration::from_millis(40)));
-        assert!(again.shared_bytes() > 4_000_000, "a slow hour is forgotten: {again:?}");
+        assert!(again.shared_bytes() > 2_300_000, "a slow hour is forgotten: {again:?}");
     }
 
     /// How long a publication takes on a link with this throughput, in bytes a second; `any` is what an empty one takes.
