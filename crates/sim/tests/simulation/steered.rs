@@ -510,15 +510,6 @@ fn dead_letters_that_need_all_memory_of_rounds_do_not_wait_for_a_page_that_was_r
 }
 
 #[test]
-fn a_lane_whose_giant_was_cancelled_keeps_no_memory_for_the_page_that_was_read_ahead() {
-    let broken = broken_in(|life| {
-        giant(life);
-        life.at(3.4, Event::Cancel { id: "c".to_owned() });
-    });
-    assert_eq!(broken, None);
-}
-
-#[test]
 fn a_note_that_waits_for_the_ledger_holds_up_no_round() {
     let broken = broken_in(|life| {
         life.sends("c", 3.0, -10, 4_000);
