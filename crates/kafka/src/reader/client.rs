@@ -219,7 +219,8 @@ mod tests {
             client: Default::default(),
         });
         let reader = reader.unwrap();
-        let until = Instant::now() + Duration::from_secs(2);
+        let began = Instant::now();
+        let until = began + Duration::from_secs(2);
         let serves = async {
             while Instant::now() < until {
                 reader.serve_events().await.unwrap();
@@ -227,7 +228,7 @@ mod tests {
             }
         };
         let longest = async {
-            let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+            let (mut last, mut longest) = (began, began.elapsed());
             while last < until {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 longest = longest.max(last.elapsed());
