@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_wire::cluster::Cluster;
+use dinnerbell_wire::error::WireError;
 
 use super::client::{ClientEvents, REQUEST_TIMEOUT};
 use super::producer::explain;
@@ -128,13 +129,16 @@ pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<T
     Ok(Topic { name: name.to_owned(), partitions, replicas, in_sync, settings: None })
 }
 
-/// What topics are configured with, those whose configuration this user may read. Fails where Kafka did not say. The client library's own
-/// administration cannot log in by tokens.
+/// What topics are configured with, those whose configuration this user may read; nothing where the broker knows no such question, as that of the demo.
+/// Fails where Kafka did not say. The client library's own administration cannot log in by tokens.
 pub async fn settings(
     cluster: &Cluster,
     topics: &[&str],
 ) -> Result<BTreeMap<String, BTreeMap<String, String>>, BrokerError> {
-    let read = cluster.settings_of(topics, Instant::now() + REQUEST_TIMEOUT).await;
+    let read = match cluster.settings_of(topics, Instant::now() + REQUEST_TIMEOUT).await {
+        Err(WireError::Unsupported { .. }) => Ok(BTreeMap::new()),
+        read => read,
+    };
     let doing = format!("reading the settings of {}", topics.join(", "));
     read.map_err(|error| match error.is_unknown_topic() {
         // They were seen before: this broker has not heard of them yet.
