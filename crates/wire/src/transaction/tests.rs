@@ -133,7 +133,9 @@ async fn a_coordinator_that_is_never_ready_has_no_more_time_than_a_call() {
         failed = transaction.begin(&commit, &partitions, &may_begin) => failed.unwrap_err(),
         () = answer_offsets_with(far, ResponseError::ConcurrentTransactions) => unreachable!("it answers for ever"),
     };
-    assert_eq!(failed.code(), Some(ResponseError::ConcurrentTransactions));
+    // Its last answer, or none: the last request may have had no time left.
+    let told = failed.code() == Some(ResponseError::ConcurrentTransactions);
+    assert!(told || matches!(failed, WireError::TimedOut { .. }), "{failed}");
     let took = began.elapsed();
     assert!(took <= CALL && took > CALL - 2 * MARKERS_MOST, "{took:?}");
 }
@@ -226,6 +228,9 @@ async fn a_refusal_of_one_batch_ends_the_transaction_though_the_others_are_told_
 async fn a_further_batch_never_comes_back_and_an_answer_that_leaves_a_partition_out_is_none() {
     let further = vec![vec![batch(0, b"first")], vec![batch(0, b"second")]];
     let (_, sent) = sent_to(further, &[&[(0, 0)], &[(0, COME_BACK)]]).await;
+    assert_eq!(sent.unwrap_err().code(), Some(ResponseError::ConcurrentTransactions));
+    let beside_a_first_one = vec![vec![batch(0, b"first")], vec![batch(0, b"second"), batch(1, b"one")]];
+    let (_, sent) = sent_to(beside_a_first_one, &[&[(0, 0)], &[(0, COME_BACK), (1, 0)]]).await;
     assert_eq!(sent.unwrap_err().code(), Some(ResponseError::ConcurrentTransactions));
     let (_, sent) = sent_to(vec![vec![batch(0, b"zero"), batch(1, b"one")]], &[&[(0, 0)]]).await;
     assert!(matches!(sent, Err(WireError::Unreadable { .. })), "{sent:?}");
