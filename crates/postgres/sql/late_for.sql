@@ -1,6 +1,6 @@
 -- Reads the open campaigns of some restaurants behind an id, without their texts, in the order of restaurants and ids.
 -- Locks: none; it reads only.
--- Index: campaign_of_restaurant, from the first one that is wanted, and no further than $4 of a restaurant: it may have thousands.
+-- Index: campaign_of_restaurant, from the first one that is wanted, and no further than $4 of each restaurant: one may have thousands.
 select adv_campaign_id, restaurant_id, cursor, last_page_seq is not null as main_pass_over,
   octet_length(restaurant_id) + octet_length(adv_campaign_id) + octet_length(adv_campaign_content)
     + octet_length(adv_campaign_owner) + octet_length(adv_campaign_owner_contact) as texts,

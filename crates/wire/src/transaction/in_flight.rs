@@ -7,11 +7,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::ProduceRequest;
 use kafka_protocol::messages::produce_response::ProduceResponse;
 use tokio::time::Instant;
 
-use super::{CALL, MOST_IN_FLIGHT, SENDING, check_all, is_not_ready};
+use super::{CALL, MOST_IN_FLIGHT, SENDING, is_not_ready};
 use crate::connection::Connection;
 use crate::error::{WireError, check};
 use crate::retry_delay::RetryDelay;
@@ -61,11 +62,18 @@ impl BatchRequest {
     }
 }
 
+/// A request that is not answered.
+#[derive(Debug)]
+struct Unanswered {
+    partitions: BTreeSet<i32>,
+    /// The request itself where it has first batches, which may have to come back.
+    opening: Option<BatchRequest>,
+}
+
 /// What is not acknowledged, in its order.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Requests with first batches, which may have to come back; of others how many batches they have.
-    requests: VecDeque<Result<BatchRequest, usize>>,
+    requests: VecDeque<Unanswered>,
     /// While first batches are told to come back: until when, and how long is waited before the next one.
     come_back: Option<(Instant, RetryDelay)>,
 }
@@ -78,7 +86,7 @@ impl InFlight {
         request: BatchRequest,
         until: Instant,
     ) -> Result<(), WireError> {
-        while self.requests.iter().flatten().any(|opening| request.waits_for(opening)) {
+        while self.requests.iter().filter_map(|sent| sent.opening.as_ref()).any(|opening| request.waits_for(opening)) {
             self.acknowledged(connection, until).await?;
         }
         self.write(connection, request, until).await?;
@@ -95,8 +103,9 @@ impl InFlight {
         until: Instant,
     ) -> Result<(), WireError> {
         connection.queue(SENDING, &request.request, request.version)?;
-        let batches = request.partitions().count();
-        self.requests.push_back(if request.opening.is_empty() { Err(batches) } else { Ok(request) });
+        let partitions = request.partitions().collect();
+        let opening = (!request.opening.is_empty()).then_some(request);
+        self.requests.push_back(Unanswered { partitions, opening });
         connection.flush(until).await
     }
 
@@ -116,14 +125,11 @@ impl InFlight {
     async fn acknowledged(&mut self, connection: &mut Connection, until: Instant) -> Result<(), WireError> {
         let answer = connection.answer::<ProduceRequest>(until).await?;
         connection.throttle(answer.throttle_time_ms);
-        let address = connection.address();
-        let request = match self.requests.pop_front() {
-            Some(Ok(request)) => request,
-            Some(Err(batches)) => return check_all(SENDING, address, batches, codes(&answer)),
-            None => return check_all(SENDING, address, 0, codes(&answer)),
-        };
-        let told_to_come_back = told_to_come_back(&answer, &request, address)?;
-        let Some((again, error)) = told_to_come_back else {
+        let sent = self.requests.pop_front().expect("each request that is sent is put there");
+        let told = told_to_come_back(&answer, &sent, connection.address())?;
+        let Some((request, again, error)) =
+            sent.opening.zip(told).map(|(request, (again, error))| (request, again, error))
+        else {
             self.come_back = None;
             return Ok(());
         };
@@ -136,29 +142,40 @@ impl InFlight {
     }
 }
 
-fn codes(answer: &ProduceResponse) -> impl Iterator<Item = (i16, Option<&str>)> {
-    let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
-    partitions.map(|partition| (partition.error_code, partition.error_message.as_deref()))
-}
-
-/// The partitions whose first batch is to come back, and what the broker said; none where everything is written. Fails with any other refusal.
+/// The partitions whose first batch is to come back, and what the broker said; none where everything is written. Fails with any other refusal, and where
+/// the answer is not about each partition once: silence is no consent.
 fn told_to_come_back(
     answer: &ProduceResponse,
-    request: &BatchRequest,
+    sent: &Unanswered,
     address: &str,
 ) -> Result<Option<(BTreeSet<i32>, WireError)>, WireError> {
-    let (mut again, mut said) = (BTreeSet::new(), None);
-    let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
-    for partition in partitions {
+    let opens = |partition| sent.opening.as_ref().is_some_and(|request| request.opening.contains(&partition));
+    let (mut unsaid, mut again, mut said, mut refusals) = (sent.partitions.clone(), BTreeSet::new(), None, Vec::new());
+    let mut strange = None;
+    for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
+        if !unsaid.remove(&partition.index) {
+            strange = Some(partition.index);
+        }
         match check(SENDING, address, partition.error_code, partition.error_message.as_deref()) {
-            Err(error) if is_not_ready(&error) && request.opening.contains(&partition.index) => {
+            Ok(()) => {}
+            Err(error) if is_not_ready(&error) && opens(partition.index) => {
                 again.insert(partition.index);
                 said = Some(error);
             }
-            other => other?,
+            Err(error) => refusals.push(error),
         }
     }
-    let answered = codes(answer).map(|_| (0, None));
-    check_all(SENDING, address, request.partitions().count(), answered)?;
-    Ok(said.map(|error| (again, error)))
+    // What was not attempted says nothing of the reason: another partition has it.
+    let unattempted = |error: &WireError| error.code() == Some(ResponseError::OperationNotAttempted);
+    if let Some(refused) = refusals.into_iter().min_by_key(unattempted) {
+        return Err(refused);
+    }
+    let unreadable = |reason| WireError::Unreadable { doing: SENDING, address: address.to_owned(), reason };
+    match (strange, unsaid.first()) {
+        (Some(partition), _) => {
+            Err(unreadable(format!("it speaks of partition {partition}, of which it was not asked, or twice")))
+        }
+        (None, Some(partition)) => Err(unreadable(format!("it says nothing of partition {partition}"))),
+        (None, None) => Ok(said.map(|error| (again, error))),
+    }
 }

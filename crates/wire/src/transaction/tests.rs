@@ -191,6 +191,7 @@ fn holds(request: &[u8], value: &[u8]) -> bool {
 
 const COME_BACK: i16 = 51;
 const NOT_LEADER: i16 = 6;
+const NOT_ATTEMPTED: i16 = 55;
 
 #[tokio::test]
 async fn the_first_batch_of_a_partition_that_is_told_to_come_back_is_sent_again_before_any_other_of_it() {
@@ -225,13 +226,30 @@ async fn a_refusal_of_one_batch_ends_the_transaction_though_the_others_are_told_
 }
 
 #[tokio::test]
-async fn a_further_batch_never_comes_back_and_an_answer_that_leaves_a_partition_out_is_none() {
+async fn a_further_batch_never_comes_back() {
     let further = vec![vec![batch(0, b"first")], vec![batch(0, b"second")]];
     let (_, sent) = sent_to(further, &[&[(0, 0)], &[(0, COME_BACK)]]).await;
     assert_eq!(sent.unwrap_err().code(), Some(ResponseError::ConcurrentTransactions));
     let beside_a_first_one = vec![vec![batch(0, b"first")], vec![batch(0, b"second"), batch(1, b"one")]];
     let (_, sent) = sent_to(beside_a_first_one, &[&[(0, 0)], &[(0, COME_BACK), (1, 0)]]).await;
     assert_eq!(sent.unwrap_err().code(), Some(ResponseError::ConcurrentTransactions));
-    let (_, sent) = sent_to(vec![vec![batch(0, b"zero"), batch(1, b"one")]], &[&[(0, 0)]]).await;
-    assert!(matches!(sent, Err(WireError::Unreadable { .. })), "{sent:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_about_each_partition_once_is_no_consent() {
+    let first = || vec![batch(0, b"zero"), batch(1, b"one")];
+    let answers: [&[(i32, i16)]; 4] = [&[(0, 0)], &[(0, 0), (0, 0)], &[(0, 0), (7, 0)], &[(0, 0), (1, 0), (2, 0)]];
+    for answer in answers {
+        let (_, sent) = sent_to(vec![first()], &[answer]).await;
+        assert!(matches!(sent, Err(WireError::Unreadable { .. })), "{answer:?} {sent:?}");
+        let (_, sent) = sent_to(vec![first(), first()], &[&[(0, 0), (1, 0)], answer]).await;
+        assert!(matches!(sent, Err(WireError::Unreadable { .. })), "further ones: {answer:?} {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_was_not_attempted_hides_no_reason() {
+    let (_, sent) =
+        sent_to(vec![vec![batch(0, b"zero"), batch(1, b"one")]], &[&[(0, NOT_ATTEMPTED), (1, NOT_LEADER)]]).await;
+    assert_eq!(sent.unwrap_err().code(), Some(ResponseError::NotLeaderOrFollower));
 }

@@ -230,6 +230,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let found = open.len();
         open.retain(|open| !self.backlog.is_locked_out(&open.adv_campaign_id));
         if open.is_empty() {
+            if found >= MAX_LATE_CAMPAIGNS {
+                // Further campaigns were not read, and may not be left out: a rescan finds who is late for them.
+                self.backlog.missed(restaurants.into_iter());
+            }
             self.backlog.checked_late(&candidates, None);
             return Ok(LateBatch::default());
         }
