@@ -59,7 +59,7 @@ impl Reader {
         Ok(Self { stop, messages, thread: Some(thread) })
     }
 
-    /// Waits until it has read so many messages: a reader of a new topic may need half a second before its first.
+    /// Waits until it has read this number of messages: a reader of a new topic may need half a second before its first.
     pub async fn has_read(&self, messages: usize) -> Result<(), BenchError> {
         let began = Instant::now();
         while self.messages.load(Ordering::Acquire) < messages {

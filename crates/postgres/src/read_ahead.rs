@@ -74,7 +74,7 @@ impl ReadAhead {
         Some(page)
     }
 
-    /// How much to read for a page of so many rows: up to [`PAGES`] times as many, as far as there is room for what is kept.
+    /// How much to read for a page of this number of rows: up to [`PAGES`] times as many, as far as there is room for what is kept.
     pub(super) fn reading(&self, rows: usize) -> Reading {
         let page = rows.saturating_mul(self.longest.load(Ordering::Relaxed)).max(1);
         let pages = (self.bytes.available_permits() / page).min(PAGES);
@@ -177,7 +177,7 @@ mod tests {
         assert!(ahead.take(from("5", Some("a"), 1)).is_some());
     }
 
-    /// So many clients with ids of this length, from a number on.
+    /// This number of clients with ids of this length, from a number on.
     fn many(from: usize, rows: usize, length: usize) -> Page {
         let clients: Vec<String> = (from..from + rows).map(|number| format!("{number:0length$}")).collect();
         Page { clients: clients.iter().map(String::as_str).collect(), last: false, skipped: 0 }

@@ -52,7 +52,7 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// Reads the token's file until two looks in a row find the same: whoever writes into it, instead of replacing it, may be in the middle.
+/// Reads the token's file until two looks in a row find the same: a writer that does not replace it may be in the middle.
 async fn read(path: &Path) -> Result<Token, TokenError> {
     let wrong = |problem: String| {
         TokenError::Refused(format!(

@@ -200,12 +200,12 @@ impl Transaction {
         let (until, transactions) = (self.deadline, self.producer.version);
         let version = produce_version(transactions, self.connection(leader, until).await?, target)?;
         let batches: Vec<(i32, Bytes)> = batches.into_iter().map(|found| self.number(target, found)).collect();
-        let Sent { partitions, .. } = self.sent.entry(leader.to_owned()).or_default();
-        let opens = |partition: &i32| partitions.insert((target.name.clone(), *partition));
-        let opening = batches.iter().map(|(partition, _)| *partition).filter(opens).collect();
+        let numbers: Vec<i32> = batches.iter().map(|(partition, _)| *partition).collect();
         let request = self.produce_request(target, batches, version);
-        let request = BatchRequest { request, version, topic: target.name.clone(), opening };
         let Sent { partitions, in_flight } = self.sent.entry(leader.to_owned()).or_default();
+        let opens = |partition: &i32| partitions.insert((target.name.clone(), *partition));
+        let opening = numbers.into_iter().filter(opens).collect();
+        let request = BatchRequest { request, version, topic: target.name.clone(), opening };
         let connection = self.connections.get_mut(leader).expect("its version was asked for above");
         let sent = in_flight.send(connection, request, until);
         while_it_leads(&self.producer.cluster, partitions, leader, sent).await

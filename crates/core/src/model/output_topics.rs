@@ -10,7 +10,7 @@ pub struct OutputTopicIds {
 }
 
 /// Whether a topic is another one than it was; where one of the ids is not known, it is not.
-pub fn is_another(known: Option<&str>, now: Option<&str>) -> bool {
+pub fn is_another<T: PartialEq + ?Sized>(known: Option<&T>, now: Option<&T>) -> bool {
     known.zip(now).is_some_and(|(known, now)| known != now)
 }
 

@@ -13,7 +13,7 @@ use super::{LaneProducer, Shared};
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::draft::LARGEST_MESSAGE;
 use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::output_topics::is_new;
+use dinnerbell_core::model::output_topics::{is_another, is_new};
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{BrokerError, MayBegin, transaction_time};
 use dinnerbell_wire::cluster::Topic;
@@ -252,7 +252,7 @@ impl Drafts {
             Ok(Ok(topic)) => topic.id,
             Ok(Err(_)) | Err(_) => None,
         };
-        match self.target.id.zip(now).is_some_and(|(known, now)| known != now) {
+        match is_another(self.target.id.as_ref(), now.as_ref()) {
             true => Err(recreated(name)),
             false => Ok(()),
         }
@@ -274,7 +274,7 @@ pub(super) fn leader_of<'a>(topic: &'a Topic, name: &str, partition: u32) -> Res
     })
 }
 
-/// The partitions that drafts of these clients go to, of so many. Of a topic without any it is the first, which nobody leads.
+/// The partitions that drafts of these clients go to, among this number of them. Of a topic without any it is the first, which nobody leads.
 fn partitions_of<'a>(clients: impl Iterator<Item = &'a str>, partitions: usize) -> BTreeSet<u32> {
     let count = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
     let mut found = BTreeSet::new();

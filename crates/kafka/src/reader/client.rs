@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever serves its events may wait for a token, or for who waits for one.
+    /// To serve its events may mean to wait for a token, or for another thread that waits for one.
     #[tokio::test]
     async fn a_token_endpoint_that_says_nothing_blocks_no_async_worker() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -97,7 +97,7 @@ pub struct LaneInput {
     /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
     unreadable: Option<Offset>,
     failure: Option<Failure>,
-    /// Taken, and not handed on yet: whoever stops waiting for it meanwhile finds it the next time.
+    /// Taken, and not handed on yet: a caller that stops waiting for it meanwhile gets it the next time.
     arrived: Vec<InputEvent>,
 }
 

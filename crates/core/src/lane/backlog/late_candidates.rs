@@ -57,7 +57,7 @@ impl Deref for TakenCandidate {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     age: u64,
-    /// When they were seen last: whoever is seen again while a round checks them is checked again.
+    /// When they were seen last: a candidate that is seen again while a round checks it is checked again.
     seen: u64,
 }
 
